@@ -1,0 +1,1 @@
+"""Loop4: operations agents behind a deterministic policy gate."""
