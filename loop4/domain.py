@@ -180,6 +180,7 @@ class Proposal:
     agent: str
     tool: str
     target: str
+    service: str
     arguments: JsonObject
     reason: str
     expected_effect: str

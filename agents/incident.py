@@ -1,0 +1,81 @@
+"""The incident agent: what went wrong, ranked, with evidence for and against, or "none of our changes"."""
+
+from __future__ import annotations
+
+from loop4.agents.agent import Agent, Brief, Report
+from loop4.agents.investigation import Investigation, investigate
+from loop4.domain import EventKind, Finding, SourceKind
+from loop4.tools.analysis.diagnosis.causes import CauseKind, Hypothesis
+
+ALL_SOURCES = (
+    SourceKind.METRICS,
+    SourceKind.TRACES,
+    SourceKind.LOGS,
+    SourceKind.CHANGES,
+    SourceKind.TOPOLOGY,
+)
+
+
+async def incident_playbook(brief: Brief) -> Report:
+    """Diagnose and report every hypothesis; say so when no change of ours is guilty."""
+    seen = await investigate(brief)
+    findings = [_finding(hypothesis, seen) for hypothesis in seen.diagnosis.hypotheses]
+    best = seen.diagnosis.best
+    if best is None or best.kind is not CauseKind.GUILTY_CHANGE:
+        acquitted = "; ".join(
+            f"{a.change.service} {a.change.to_version}: {a.reason}"
+            for a in seen.diagnosis.acquitted
+        )
+        evidence = seen.cite((SourceKind.CHANGES, SourceKind.TRACES, SourceKind.METRICS))
+        if evidence:
+            findings.append(
+                Finding(
+                    agent="incident",
+                    kind="no_guilty_change",
+                    claim="no change of ours explains this"
+                    + (f" ({acquitted})" if acquitted else ""),
+                    subject=brief.event.service,
+                    evidence=evidence,
+                    sources=_sources(seen),
+                    confidence_bp=8_000 if best is not None else 4_000,
+                )
+            )
+    return Report(tuple(findings), (), seen.missing)
+
+
+def _finding(hypothesis: Hypothesis, seen: Investigation) -> Finding:
+    counter = tuple(
+        f"{a.change.service} {a.change.to_version} (revision {a.change.to_revision}): {a.reason}"
+        for a in seen.diagnosis.acquitted
+    )
+    return Finding(
+        agent="incident",
+        kind=hypothesis.kind.value,
+        claim=hypothesis.reason,
+        subject=hypothesis.subject,
+        evidence=seen.cite(ALL_SOURCES),
+        sources=_sources(seen),
+        confidence_bp=hypothesis.confidence_bp,
+        counter_evidence=counter,
+        missing=hypothesis.missing,
+    )
+
+
+def _sources(seen: Investigation) -> tuple[SourceKind, ...]:
+    return tuple(s for s in ALL_SOURCES if seen.evidence.get(s))
+
+
+AGENT = Agent(
+    name="incident",
+    answers_to=frozenset({EventKind.BREACH, EventKind.ALERT, EventKind.ANOMALY}),
+    may_propose=frozenset(
+        {
+            "oncall.page",
+            "incidents.write_context",
+            "incidents.draft_customer_update",
+            "incidents.notify",
+            "incidents.write_postmortem",
+        }
+    ),
+    playbook=incident_playbook,
+)

@@ -1,0 +1,163 @@
+"""The chosen agents work side by side; what they return is checked, bounded and kept as evidence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from loop4.agents.agent import Agent, Brief, Report
+from loop4.domain import Finding, Json, Proposal, Severity
+from loop4.errors import LedgerError
+from loop4.graphs.fleet import Fleet
+from loop4.graphs.state import RunState
+from loop4.graphs.triage import reader_for
+from loop4.graphs.drafts import EvidenceDraft
+from loop4.ledger import events
+from loop4.telemetry import agent_span, current_trace_id
+from loop4.tools.reader import Reader, ReadRecord
+
+PROPOSALS_PER_AGENT = 4
+AGENT_DEADLINE_S = 60.0
+
+
+async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
+    """Run the playbooks in parallel; store findings and proposals; keep the reads that are cited."""
+    with fleet.ledger.read() as tx:
+        event = events.get(tx, state["event"])
+    if event is None:
+        raise LedgerError(f"the ledger has no event {state['event']!r}")
+    reader = reader_for(fleet, event, state["incident_id"])
+    brief = Brief(
+        event=event,
+        incident_id=state["incident_id"],
+        severity=Severity(state["severity"]),
+        now_ms=fleet.clock.now_ms(),
+        catalogue=fleet.catalogue,
+        targets=fleet.targets,
+        runbooks=fleet.runbooks,
+        reader=reader,
+    )
+    chosen = [a for a in fleet.agents if a.name in state["agents"]]
+    answers = await asyncio.gather(*(_ask(agent, brief) for agent in chosen))
+    findings: list[Finding] = []
+    proposals: list[Proposal] = []
+    violations: list[tuple[str, str]] = []
+    missing: list[str] = []
+    for agent, answer in zip(chosen, answers, strict=True):
+        if isinstance(answer, str):
+            violations.append((agent.name, answer))
+            continue
+        missing += [m for m in answer.missing if m not in missing]
+        _check(agent, answer, reader, findings, proposals, violations)
+    return _record(fleet, state, reader, findings, proposals, violations, missing)
+
+
+async def _ask(agent: Agent, brief: Brief) -> Report | str:
+    """The agent's report, or what was wrong with it. An agent is foreign code: here is the edge of its run."""
+    with agent_span(agent.name, incident_id=brief.incident_id) as span:
+        try:
+            async with asyncio.timeout(AGENT_DEADLINE_S):
+                answer: object = await agent.playbook(brief)
+        except Exception as error:  # noqa: BLE001  (the one broad catch; it becomes evidence)
+            span.fail(type(error).__name__)
+            return f"raised {type(error).__name__}: {error}"[:300]
+    if not isinstance(answer, Report):
+        return f"returned {type(answer).__name__} instead of a Report"
+    odd = [type(f).__name__ for f in answer.findings if type(f) is not Finding]
+    odd += [type(p).__name__ for p in answer.proposals if type(p) is not Proposal]
+    return f"returned {', '.join(odd)} in its report" if odd else answer
+
+
+def _check(
+    agent: Agent,
+    report: Report,
+    reader: Reader,
+    findings: list[Finding],
+    proposals: list[Proposal],
+    violations: list[tuple[str, str]],
+) -> None:
+    """Keep findings that cite known evidence and proposals inside the agent's bounds; note the rest."""
+    known = reader.records
+    for finding in report.findings:
+        if not finding.evidence:
+            violations.append((agent.name, "a finding without evidence was dropped"))
+        elif not set(finding.evidence) <= set(known):
+            violations.append((agent.name, "a finding that cites unknown evidence was dropped"))
+        else:
+            findings.append(finding)
+    if len(report.proposals) > PROPOSALS_PER_AGENT:
+        violations.append(
+            (
+                agent.name,
+                f"{len(report.proposals)} proposals; only {PROPOSALS_PER_AGENT} were looked at",
+            )
+        )
+    for proposal in report.proposals[:PROPOSALS_PER_AGENT]:
+        if proposal.agent != agent.name:
+            violations.append((agent.name, f"a proposal in the name of {proposal.agent!r}"))
+        else:
+            proposals.append(proposal)
+
+
+def _record(
+    fleet: Fleet,
+    state: RunState,
+    reader: Reader,
+    findings: Sequence[Finding],
+    proposals: Sequence[Proposal],
+    violations: Sequence[tuple[str, str]],
+    missing: Sequence[str],
+) -> RunState:
+    now_ms, trace_id = fleet.clock.now_ms(), current_trace_id()
+    cited = {e for f in findings for e in f.evidence} | {e for p in proposals for e in p.evidence}
+    kept = [r for e, r in sorted(reader.records.items()) if e in cited or r.denied]
+    ordered = sorted(findings, key=lambda f: (-f.confidence_bp, f.agent, f.kind, f.subject))
+    allowed = [p for p in proposals if p.tool in _bounds(fleet, p.agent)]
+    outside = [p for p in proposals if p.tool not in _bounds(fleet, p.agent)]
+
+    def append(kind: str, body: dict[str, Json]) -> None:
+        fleet.drafts.append(
+            EvidenceDraft(kind, state["incident_id"], state["run_id"], body, now_ms, trace_id)
+        )
+
+    for read in kept:
+        append("read", _read_body(read))
+    digests = []
+    for finding in ordered:
+        digests.append(fleet.drafts.put(_finding_body(finding)))
+        append("finding", {"finding": digests[-1], **_finding_body(finding)})
+    for agent, what in violations:
+        append("violation", {"agent": agent, "what": what})
+    for proposal in outside:
+        append("violation", {"agent": proposal.agent, "what": f"may not propose {proposal.tool!r}"})
+    if missing:
+        append("missing", {"missing": list(missing)})
+    body: list[Json] = [proposal_body(p) for p in allowed]
+    return {"findings": digests, "proposals": fleet.drafts.put(body)}
+
+
+def _bounds(fleet: Fleet, name: str) -> frozenset[str]:
+    return next((a.may_propose for a in fleet.agents if a.name == name), frozenset())
+
+
+def _read_body(read: ReadRecord) -> dict[str, Json]:
+    return {
+        "evidence": read.evidence,
+        "tool": read.tool,
+        "source": read.source.value,
+        "arguments": read.arguments,
+        "answer_digest": read.answer_digest,
+        "summary": read.summary,
+        "read_at_ms": read.at_ms,
+        "denied": read.denied,
+    }
+
+
+def _finding_body(finding: Finding) -> dict[str, Json]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(finding).items()}
+
+
+def proposal_body(proposal: Proposal) -> dict[str, Json]:
+    """A proposal as JSON, for the content store."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(proposal).items()}

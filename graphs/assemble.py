@@ -1,0 +1,79 @@
+"""Put a fleet together from folders and a world: the one place where policies, ledger and agents meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loop4.agents import health, incident, remediation, signal
+from loop4.agents.agent import Agent
+from loop4.domain import Clock
+from loop4.graphs.act import executable_tools
+from loop4.graphs.drafts import Drafts
+from loop4.graphs.fleet import Fleet, nowhere
+from loop4.ledger import runner
+from loop4.ledger.ledger import Ledger
+from loop4.policies.catalogue import load_catalogue
+from loop4.policies.context import read_context
+from loop4.policies.load import load_policy
+from loop4.policies.openslo import load_targets
+from loop4.policies.runbooks import load_runbooks
+from loop4.policies.severity import load_severity
+from loop4.tools.backends.files import OperationsFolder
+from loop4.tools.backends.ports import World, WorkloadsWriter
+from loop4.tools.tool import Hands
+
+AGENTS: tuple[Agent, ...] = (health.AGENT, incident.AGENT, remediation.AGENT, signal.AGENT)
+READ_TOOLS = frozenset(
+    {
+        "metrics.query",
+        "metrics.query_range",
+        "traces.spans",
+        "logs.records",
+        "changes.between",
+        "workloads.inventory",
+    }
+)
+
+
+def assemble(
+    *,
+    operations: Path,
+    ledger: Ledger,
+    world: World,
+    clock: Clock,
+    writer: WorkloadsWriter | None = None,
+    rules: Path | None = None,
+    agents: Sequence[Agent] = AGENTS,
+    passing: Callable[[str], None] = nowhere,
+) -> Fleet:
+    """A fleet over an operations folder. Raises PolicyError for any document that cannot be loaded.
+
+    Takes the next fence from the ledger, so that an older runner's late settlement is refused.
+    """
+    policies = operations / "policies"
+    bindings = policies / "bindings.yaml"
+    policy = load_policy(
+        rules,
+        bindings_files=(bindings,) if bindings.exists() else (),
+        executors=executable_tools() | READ_TOOLS,
+    )
+    with ledger.transaction() as tx:
+        fence = runner.next_fence(tx)
+    return Fleet(
+        world=world,
+        hands=Hands(writer, world.workloads, OperationsFolder(operations)),
+        policy=policy,
+        severity=load_severity(),
+        catalogue=load_catalogue(policies / "services.yaml"),
+        targets=load_targets(policies / "targets"),
+        runbooks=load_runbooks(policies / "runbooks", tools=set(policy.tools)),
+        ledger=ledger,
+        drafts=Drafts(ledger),
+        clock=clock,
+        agents=tuple(agents),
+        read_context=lambda now_ms: read_context(operations, now_ms),
+        operations=operations,
+        fence=fence,
+        passing=passing,
+    )

@@ -1,0 +1,76 @@
+"""What nodes want written, kept until the next transaction: fewer commits, and never an act before its evidence.
+
+Reads and plans can be made again after a crash, so they wait in memory; the transaction that holds the next intent,
+request or outcome writes them first. A draft that a crash lost is simply missing, and its node runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from loop4.canonical import digest
+from loop4.domain import Json, JsonObject
+from loop4.ledger import contents, evidence
+from loop4.ledger.ledger import Ledger, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceDraft:
+    """One record of the chain, not yet appended."""
+
+    kind: str
+    incident_id: str
+    run_id: str
+    body: JsonObject
+    at_ms: int
+    trace_id: str
+
+
+class Drafts:
+    """Bodies and records waiting for the next transaction of this process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._bodies: dict[str, Json] = {}
+        self._records: list[EvidenceDraft] = []
+
+    def put(self, body: Json) -> str:
+        """Keep a body; its digest is good for `get` at once."""
+        name = digest(body)
+        self._bodies[name] = body
+        return name
+
+    def append(self, record: EvidenceDraft) -> None:
+        """Keep a record, in order."""
+        self._records.append(record)
+
+    def get(self, name: str) -> Json | None:
+        """The body, drafted or stored; None if a crash lost it."""
+        if name in self._bodies:
+            return self._bodies[name]
+        with self._ledger.read() as tx:
+            return contents.get(tx, name) if contents.has(tx, name) else None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Tx]:
+        """A ledger transaction that writes the drafts first; they are forgotten once it committed."""
+        bodies, records = dict(self._bodies), list(self._records)
+        with self._ledger.transaction() as tx:
+            for body in bodies.values():
+                contents.put(tx, body)
+            for r in records:
+                evidence.append(
+                    tx,
+                    r.kind,
+                    r.incident_id,
+                    r.run_id,
+                    r.body,
+                    at_ms=r.at_ms,
+                    trace_id=r.trace_id,
+                )
+            yield tx
+        for name in bodies:
+            self._bodies.pop(name, None)
+        del self._records[: len(records)]

@@ -1,0 +1,41 @@
+"""One beat of the fleet: sweep, hand on what is news, let waiting requests be reconsidered, continue what is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from loop4.agents.health import Burn
+from loop4.domain import Event
+from loop4.graphs.fleet import Fleet
+from loop4.graphs.runner import Handled, Runner
+from loop4.graphs.sweep import events_of, instance_events, read_targets
+
+
+@dataclass(slots=True)
+class Patrol:
+    """Beats over one fleet. Remembers which breaches it has told the runner of, until they clear."""
+
+    fleet: Fleet
+    runner: Runner
+    told: set[str] = field(default_factory=set)
+    burns: tuple[Burn, ...] = ()
+
+    async def beat(self) -> tuple[Handled, ...]:
+        """Sweep once and drive everything that can move. Returns what the new events led to."""
+        self.burns = await read_targets(self.fleet)
+        present = events_of(self.fleet, self.burns) + await instance_events(self.fleet)
+        names = {_name(e) for e in present}
+        self.told &= names
+        handled = []
+        for event in present:
+            if _name(event) not in self.told:
+                self.told.add(_name(event))
+                handled.append(await self.runner.handle(event))
+        await self.runner.watch()
+        await self.runner.resume()
+        return tuple(handled)
+
+
+def _name(event: Event) -> str:
+    """What is wrong, without the time."""
+    return event.event_id.rsplit(":", 1)[0]

@@ -1,0 +1,97 @@
+"""One sweep of the health targets and the inventory: what is wrong now, as events. Cheap; no graph, no model."""
+
+from __future__ import annotations
+
+from loop4.agents.health import Burn, read_target
+from loop4.domain import Event, EventKind, Reading
+from loop4.errors import BackendError
+from loop4.graphs.fleet import Fleet
+from loop4.tools.reader import Reader, Scope
+
+RESTARTS = 2  # respawns since the last clean start that make a replica odd
+
+
+def sweep_reader(fleet: Fleet, environment: str) -> Reader:
+    """A reader over every service of the catalogue, an hour back."""
+    return Reader(
+        fleet.world,
+        fleet.policy,
+        fleet.clock,
+        Scope(
+            "sweep",
+            environment,
+            frozenset(fleet.catalogue.names()),
+            fleet.clock.now_ms() - 3_600_000,
+        ),
+    )
+
+
+async def read_targets(fleet: Fleet) -> tuple[Burn, ...]:
+    """Every target, read now. Pass, fail or no data."""
+    environments = {s.name: s.environment for s in fleet.catalogue.services}
+    readers: dict[str, Reader] = {}
+    burns = []
+    for target in fleet.targets:
+        environment = environments.get(target.service)
+        if environment is None:
+            continue
+        reader = readers.setdefault(environment, sweep_reader(fleet, environment))
+        burns.append(await read_target(reader, target, fleet.clock.now_ms()))
+    return tuple(burns)
+
+
+def events_of(fleet: Fleet, burns: tuple[Burn, ...]) -> tuple[Event, ...]:
+    """One breach event per failing target; a service that others depend on comes before them.
+
+    The id holds the time of this sweep; whether it is news is for the patrol to say.
+    """
+    now_ms = fleet.clock.now_ms()
+    failing = [b for b in burns if b.reading is Reading.FAIL]
+    failing.sort(key=lambda b: (len(fleet.catalogue.downstream(b.target.service)), b.target.name))
+    found = []
+    for burn in failing:
+        service = fleet.catalogue.require(burn.target.service)
+        found.append(
+            Event(
+                event_id=f"breach:{burn.target.name}:{now_ms}",
+                kind=EventKind.BREACH,
+                source="sweep",
+                service=service.name,
+                environment=service.environment,
+                at_ms=now_ms,
+                correlation=f"{service.environment}/{service.name}",
+                labels={"target": burn.target.name},
+            )
+        )
+    return tuple(found)
+
+
+async def instance_events(fleet: Fleet) -> tuple[Event, ...]:
+    """One anomaly event per replica that keeps being respawned."""
+    if fleet.world.workloads is None:
+        return ()
+    try:
+        inventory = await fleet.world.workloads.inventory()
+    except BackendError:
+        return ()
+    now_ms = fleet.clock.now_ms()
+    found = []
+    for workload in inventory.workloads:
+        service = fleet.catalogue.service(workload.service)
+        if service is None:
+            continue
+        for instance in workload.instances:
+            if instance.restarts >= RESTARTS:
+                found.append(
+                    Event(
+                        event_id=f"instance:{instance.instance}:{now_ms}",
+                        kind=EventKind.ANOMALY,
+                        source="sweep",
+                        service=service.name,
+                        environment=service.environment,
+                        at_ms=now_ms,
+                        correlation=f"{service.environment}/{service.name}",
+                        labels={"instance": instance.instance},
+                    )
+                )
+    return tuple(found)

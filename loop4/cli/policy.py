@@ -1,0 +1,140 @@
+"""`loop4 policy check | test`: are the rules sound, and do they decide as their tests say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from loop4.policies.cases import Case, Failure
+    from loop4.policies.mutate import Survivor
+    from loop4.policies.policy import Policy
+
+app = typer.Typer(no_args_is_help=True, help="Check and test the rules of the gate.")
+
+RulesOption = Annotated[
+    Path | None,
+    typer.Option("--rules", metavar="DIR", help="Rules folder instead of the shipped one."),
+]
+BindingsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--bindings", metavar="FILE", help="Bindings instead of the shipped; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command()
+def check(
+    rules: RulesOption = None, bindings: BindingsOption = None, as_json: JsonOption = False
+) -> None:
+    """Load everything: names, types, places. The first fault is one line, exit 2."""
+    policy, cases = _load(rules, bindings)
+    summary = {
+        "version": policy.version,
+        "rules": len(policy.rules),
+        "by_effect": dict(Counter(str(rule.effect) for rule in policy.rules)),
+        "tools": len(policy.tools),
+        "facts": len(policy.facts),
+        "bindings": {binding.name: str(binding.mode) for binding in policy.bindings},
+        "cases": len(cases),
+    }
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    effects = ", ".join(f"{count} {effect}" for effect, count in _by_effect(policy))
+    typer.echo(f"policy ok: {len(policy.rules)} rules ({effects})")
+    typer.echo(f"{len(policy.tools)} tools, {len(policy.facts)} facts, {len(cases)} test cases")
+    for binding in policy.bindings:
+        typer.echo(f"binding {binding.name}: {binding.mode}")
+    typer.echo(f"version {policy.version}")
+
+
+@app.command()
+def test(
+    rules: RulesOption = None,
+    bindings: BindingsOption = None,
+    mutants: Annotated[
+        bool, typer.Option("--mutants", help="Also break each rule in small ways; name survivors.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the PolicyTest cases of the rules folder; exit 1 if one fails or a mutant survives."""
+    from loop4.policies.cases import run_cases
+    from loop4.policies.mutate import survivors
+
+    policy, cases = _load(rules, bindings)
+    failures = run_cases(cases, policy)
+    tried, survived = survivors(policy, cases) if mutants and not failures else (0, ())
+    if as_json:
+        typer.echo(json.dumps(_as_json(cases, failures, tried, survived), indent=2))
+    else:
+        _print(cases, failures)
+        if mutants and not failures:
+            _print_survivors(tried, survived)
+    if failures or survived or not cases:
+        raise typer.Exit(1)
+
+
+def _load(
+    rules: Path | None, bindings: list[Path] | None
+) -> tuple[Policy, tuple[Case, ...]]:
+    from loop4.policies.cases import policy_cases
+    from loop4.policies.load import load_policy, rules_folder
+
+    policy = load_policy(rules, bindings or ())
+    return policy, policy_cases(rules_folder(rules), policy)
+
+
+def _by_effect(policy: Policy) -> list[tuple[str, int]]:
+    return sorted(Counter(str(rule.effect) for rule in policy.rules).items())
+
+
+def _print(cases: tuple[Case, ...], failures: tuple[Failure, ...]) -> None:
+    for failure in failures:
+        typer.echo(f"FAILED {failure.case} ({failure.tool})")
+        typer.echo(f"  expected: {failure.expected}")
+        typer.echo(f"  got:      {failure.found}")
+        for reason in failure.reasons:
+            typer.echo(f"  reason:   {reason}")
+    if not cases:
+        typer.echo("no test case found; put PolicyTest documents into *_test.yaml beside the rules")
+    elif failures:
+        typer.echo(f"{len(failures)} of {len(cases)} cases failed")
+    else:
+        typer.echo(f"{len(cases)} cases passed")
+
+
+def _print_survivors(tried: int, survived: tuple[Survivor, ...]) -> None:
+    for survivor in survived:
+        typer.echo(f"SURVIVED {survivor.rule_id}: {survivor.change}")
+    if survived:
+        typer.echo(f"{len(survived)} of {tried} mutants survived: no case notices them")
+    else:
+        typer.echo(f"{tried} mutants, each caught by a case")
+
+
+def _as_json(
+    cases: tuple[Case, ...],
+    failures: tuple[Failure, ...],
+    tried: int,
+    survived: tuple[Survivor, ...],
+) -> dict[str, object]:
+    return {
+        "cases": len(cases),
+        "failures": [
+            {
+                "case": failure.case,
+                "tool": failure.tool,
+                "expected": failure.expected,
+                "found": failure.found,
+                "reasons": list(failure.reasons),
+            }
+            for failure in failures
+        ],
+        "mutants": tried,
+        "survivors": [{"rule": s.rule_id, "change": s.change} for s in survived],
+    }

@@ -1,0 +1,45 @@
+"""JSON bodies stored under their own digest: what graph state and evidence refer to."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
+
+from loop4.domain import Json
+from loop4.errors import LedgerError
+from loop4.ledger.jsontext import decode, encode
+from loop4.ledger.ledger import Tx
+from loop4.ledger.schema import contents
+
+
+def put(tx: Tx, body: Json) -> str:
+    """Store a body and return its digest, that of `canonical.digest`. Idempotent.
+
+    The body is kept as it is; mask secrets first (`evidence.redacted`).
+    """
+    text = encode(body, "a content")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    tx.change(
+        insert(contents)
+        .values(digest=digest, body=text)
+        .on_conflict_do_nothing(index_elements=["digest"])
+    )
+    return digest
+
+
+def get(tx: Tx, digest: str) -> Json:
+    """Return the body under a digest. Raises LedgerError if it is absent or was altered."""
+    row = tx.row(select(contents.c.body).where(contents.c.digest == digest))
+    if row is None:
+        raise LedgerError(f"content {digest!r} is not in the ledger")
+    text = row["body"]
+    if not isinstance(text, str) or hashlib.sha256(text.encode()).hexdigest() != digest:
+        raise LedgerError(f"content {digest!r} was altered: its body does not match its digest")
+    return decode(text, f"content {digest!r}")
+
+
+def has(tx: Tx, digest: str) -> bool:
+    """Say whether a body is stored under this digest."""
+    return tx.row(select(contents.c.digest).where(contents.c.digest == digest)) is not None

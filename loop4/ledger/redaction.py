@@ -1,0 +1,82 @@
+"""Secrets out: values that look secret become salted hashes before anything is stored.
+
+The same secret gives the same hash within one ledger, so that two records can be compared; the
+salt keeps short secrets from being looked up elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from loop4.canonical import canonical_bytes
+from loop4.domain import Json
+
+_SECRET_WORDS = frozenset(
+    "password passwd passphrase pwd secret secrets token tokens credential credentials cookie "
+    "cookies authorization bearer apikey privatekey accesskey signingkey".split()
+)
+_KEY_PAIRS = frozenset({"api", "private", "access", "signing", "encryption", "secret", "ssh"})
+_COUNT_WORDS = frozenset("count limit budget used total max min ms s ttl kind type name id".split())
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_MASKED = re.compile(r"redacted:[0-9a-f]{64}")
+# What gives itself away inside free text: the secret is the group named `s`.
+_INLINE = re.compile(
+    r"(?i:\bbearer\s+|\bbasic\s+)(?P<s1>[A-Za-z0-9._~+/=-]{8,})"
+    r"|://[^/\s:@]*:(?P<s2>[^/\s@]+)@"
+    r"|(?i:\b(?:password|passwd|pwd|secret|token|api[_-]?key)\s*[=:]\s*)(?P<s3>[^\s,;&\"']+)"
+    r"|(?P<s4>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
+    re.DOTALL,
+)
+
+
+def redact(value: Json, salt: bytes) -> Json:
+    """Return `value` with every secret replaced by "redacted:<salted SHA-256>".
+
+    A secret is the whole value under a key that names one (password, token, apiKey, ...), or the
+    part of a string that gives itself away (a bearer token, a password in an address, a private
+    key). Booleans, null and counts of tokens stay. Doing it again changes nothing.
+    """
+    if isinstance(value, str):
+        return _inline(value, salt)
+    if isinstance(value, Mapping):
+        return {
+            key: _mask(item, salt) if _is_secret(key, item) else redact(item, salt)
+            for key, item in value.items()
+        }
+    if isinstance(value, Sequence):
+        return [redact(item, salt) for item in value]
+    return value
+
+
+def _is_secret(key: str, value: Json) -> bool:
+    if value is None or isinstance(value, bool) or value == "":
+        return False
+    words = [word.lower() for word in _WORD.findall(key)]
+    if not words or words[-1] in _COUNT_WORDS:
+        return False
+    if isinstance(value, int | float) and {"token", "tokens"} & set(words):
+        return False  # how many, not which
+    pairs = {pair for pair, last in pairwise(words) if last in ("key", "keys")}
+    return bool(_SECRET_WORDS & set(words)) or bool(_KEY_PAIRS & pairs)
+
+
+def _mask(value: Json, salt: bytes) -> str:
+    if isinstance(value, str) and _MASKED.fullmatch(value):
+        return value
+    raw = value.encode(errors="surrogatepass") if isinstance(value, str) else canonical_bytes(value)
+    return "redacted:" + hmac.new(salt, raw, hashlib.sha256).hexdigest()
+
+
+def _inline(text: str, salt: bytes) -> str:
+    def replace(match: re.Match[str]) -> str:
+        group = match.lastgroup or "s1"
+        secret = match.group(group)
+        start = match.start(group) - match.start()
+        whole = match.group()
+        return whole[:start] + _mask(secret, salt) + whole[start + len(secret) :]
+
+    return _INLINE.sub(replace, text)

@@ -1,0 +1,87 @@
+"""A loaded policy: frozen, with a version, and the compiled plan for each kind of action."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from loop4.domain import Action, Mode
+from loop4.policies.facts import FactSchema
+from loop4.policies.plan import Plan
+from loop4.policies.rules import STRICTNESS, Binding, Rule, ToolDeclaration
+
+PlanKey: TypeAlias = "tuple[str, str, str, str]"
+_MOST_PLANS = 4096  # names come from outside: the memo is emptied rather than let grow
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """Rules, bindings, tools and facts that belong together.
+
+    `version` is the digest of all documents; it changes with any of them. `executors` are the tools
+    that can run here; None = all declared ones (for tests of rules). `plans` is a memo of compiled
+    functions by (tool, environment, service, agent), filled on first use.
+    """
+
+    version: str
+    rules: tuple[Rule, ...]
+    bindings: tuple[Binding, ...]
+    tools: Mapping[str, ToolDeclaration]
+    facts: Mapping[str, FactSchema]
+    executors: frozenset[str] | None = None
+    plans: dict[PlanKey, Plan] = field(default_factory=dict)
+    _shared: dict[PlanKey, Plan] = field(default_factory=dict)
+
+    def mode_of(self, tool: str, environment: str, service: str) -> Mode:
+        """The strictest mode that a binding gives; `observe` where no binding speaks."""
+        tool_class = self.tools[tool].tool_class
+        modes = [b.mode for b in self.bindings if b.covers(tool_class, environment, service)]
+        return min(modes, key=STRICTNESS.index, default=Mode.OBSERVE)
+
+    def facts_of(self, tool: str) -> tuple[str, ...]:
+        """The facts that the gate will check for this tool; empty for an unknown one."""
+        return self.tools[tool].facts if tool in self.tools else ()
+
+    def plan_for(self, action: Action) -> Plan | None:
+        """The compiled plan for an action; None for an unknown tool."""
+        if action.tool not in self.tools:
+            return None
+        key = (action.tool, action.environment, action.service, action.agent)
+        shared = (
+            action.tool,
+            action.environment if action.environment in self._environments() else "",
+            action.service if action.service in self._services() else "",
+            action.agent if action.agent in self._agents() else "",
+        )
+        plan = self._shared.get(shared)
+        if plan is None:
+            plan = self._shared[shared] = self._compiled(*shared)
+        if len(self.plans) >= _MOST_PLANS:
+            self.plans.clear()
+        self.plans[key] = plan
+        return plan
+
+    def _compiled(self, tool: str, environment: str, service: str, agent: str) -> Plan:
+        return Plan(
+            tool=self.tools[tool],
+            rules=[r for r in self.rules if r.match.covers(tool, agent, environment, service)],
+            schemas=self.facts,
+            mode=self.mode_of(tool, environment, service),
+            is_executable=self.executors is None or tool in self.executors,
+            version=self.version,
+        )
+
+    def _environments(self) -> frozenset[str]:
+        return _mentioned((*self.bindings, *(r.match for r in self.rules)), "environments")
+
+    def _services(self) -> frozenset[str]:
+        return _mentioned((*self.bindings, *(r.match for r in self.rules)), "services")
+
+    def _agents(self) -> frozenset[str]:
+        return _mentioned(tuple(r.match for r in self.rules), "agents")
+
+
+def _mentioned(nouns: Sequence[object], name: str) -> frozenset[str]:
+    found: Iterable[frozenset[str] | None] = (getattr(noun, name) for noun in nouns)
+    return frozenset(word for words in found if words is not None for word in words)

@@ -1,0 +1,233 @@
+"""From observations to ranked causes: which change is guilty, or which instance, or something outside, or nothing known.
+
+Pure. A change is named guilty only when the errors begin in its service, the new version fails materially more
+than the old one beside it (or than its own past, when nothing old is left), and it came before the errors did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from loop4.domain import SourceKind
+from loop4.tools.analysis.compare import Comparison, Difference, compare_failures
+from loop4.tools.analysis.diagnosis.origin import Origin
+from loop4.tools.backends.ports import Change, Instance
+
+FORWARD_KINDS = frozenset({"deploy", "config", "flag", "weight"})
+PROBE_FAILING_BP = 9_000  # a healthy dependency answers more than this share of probes
+
+
+class CauseKind(StrEnum):
+    """What kind of thing a hypothesis blames."""
+
+    GUILTY_CHANGE = "guilty_change"
+    INSTANCE_FAULT = "instance_fault"
+    EXTERNAL_DEPENDENCY = "external_dependency"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Failed and total requests of one group (a version, an instance) in one window."""
+
+    failed: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """What was seen, already read. Windows begin at the onset unless said.
+
+    `by_version` is keyed by (service, version), `before_by_service` by service for the time before its newest
+    change, `calls` by (service, version, dependency), `probes_bp` by dependency (absent = not probed).
+    """
+
+    onset_ms: int
+    lookback_ms: int
+    changes: Sequence[Change] = ()
+    origins: Sequence[Origin] = ()
+    instances: Sequence[Instance] = ()
+    by_version: Mapping[tuple[str, str], Counts] = field(default_factory=dict)
+    before_by_service: Mapping[str, Counts] = field(default_factory=dict)
+    calls: Mapping[tuple[str, str, str], Counts] = field(default_factory=dict)
+    probes_bp: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquittal:
+    """A change that was looked at and is not blamed, with the reason."""
+
+    change: Change
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One explanation. `subject` is a change id, an instance, a dependency or a service."""
+
+    kind: CauseKind
+    subject: str
+    service: str
+    reason: str
+    confidence_bp: int
+    sources: tuple[SourceKind, ...]
+    change: Change | None = None
+    difference: Difference | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Hypotheses, best first, and the changes that were acquitted."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    acquitted: tuple[Acquittal, ...]
+
+    @property
+    def best(self) -> Hypothesis | None:
+        """The leading hypothesis, or None when nothing was seen."""
+        return self.hypotheses[0] if self.hypotheses else None
+
+
+def diagnose(seen: Observations) -> Diagnosis:
+    """Rank the explanations of what was seen; the same observations give the same answer."""
+    hypotheses: list[Hypothesis] = []
+    acquitted: list[Acquittal] = []
+    candidates = [
+        c
+        for c in seen.changes
+        if c.kind in FORWARD_KINDS
+        and seen.onset_ms - seen.lookback_ms <= c.at_ms <= seen.onset_ms + 2_000
+    ]
+    total = sum(o.traces for o in seen.origins)
+    blamed_services = {o.service for o in seen.origins if total and o.traces * 5 >= total}
+    for change in sorted(candidates, key=lambda c: (-c.at_ms, c.change_id)):
+        verdict = _try_change(seen, change, blamed_services)
+        if isinstance(verdict, Hypothesis):
+            hypotheses.append(verdict)
+        else:
+            acquitted.append(verdict)
+    hypotheses += _external(seen, total)
+    hypotheses += _instances(seen)
+    if not hypotheses and total:
+        lead = seen.origins[0]
+        hypotheses.append(
+            Hypothesis(
+                CauseKind.UNKNOWN,
+                lead.service,
+                lead.service,
+                f"{lead.traces} of {total} failing traces begin in {lead.service}, "
+                "and no change, instance or dependency explains them",
+                3_000,
+                (SourceKind.TRACES,),
+            )
+        )
+    hypotheses.sort(key=lambda h: (-h.confidence_bp, h.kind.value, h.subject))
+    return Diagnosis(tuple(hypotheses), tuple(acquitted))
+
+
+def _try_change(
+    seen: Observations, change: Change, blamed_services: set[str]
+) -> Hypothesis | Acquittal:
+    if change.service not in blamed_services:
+        return Acquittal(change, f"no failing trace begins in {change.service}")
+    new = seen.by_version.get((change.service, change.to_version), Counts(0, 0))
+    old = seen.by_version.get((change.service, change.from_version), Counts(0, 0))
+    beside = compare_failures(new.failed, new.total, old.failed, old.total)
+    against = f"version {change.from_version} beside it"
+    if beside.verdict is Comparison.NO_DATA:
+        past = seen.before_by_service.get(change.service, Counts(0, 0))
+        beside = compare_failures(new.failed, new.total, past.failed, past.total)
+        against = "the service before the change"
+    if beside.verdict is Comparison.NO_DATA:
+        return Acquittal(change, "too few requests on either side to compare the versions")
+    if beside.verdict is Comparison.SAME:
+        return Acquittal(
+            change,
+            f"version {change.to_version} fails no more than {against} "
+            f"({beside.new_bp} against {beside.old_bp} bp)",
+        )
+    external = next(
+        (o.external for o in seen.origins if o.service == change.service and o.external), ""
+    )
+    probe = seen.probes_bp.get(external) if external else None
+    if probe is not None and probe < PROBE_FAILING_BP:
+        return Acquittal(change, f"{external} itself answers only {probe} bp of its probes")
+    reason = (
+        f"{change.service} {change.to_version} fails {beside.new_bp} bp of its requests, "
+        f"{against} {beside.old_bp} bp"
+    )
+    if external:
+        reason += f"; its calls to {external} fail although {external} answers its probes"
+    return Hypothesis(
+        CauseKind.GUILTY_CHANGE,
+        change.change_id,
+        change.service,
+        reason,
+        9_000 if beside.low_bp > 500 else 7_500,
+        (SourceKind.METRICS, SourceKind.TRACES, SourceKind.CHANGES),
+        change=change,
+        difference=beside,
+    )
+
+
+def _external(seen: Observations, total: int) -> list[Hypothesis]:
+    found = []
+    for dependency in sorted({o.external for o in seen.origins if o.external}):
+        traces = sum(o.traces for o in seen.origins if o.external == dependency)
+        if traces * 2 < total:
+            continue
+        probe = seen.probes_bp.get(dependency)
+        services = sorted({o.service for o in seen.origins if o.external == dependency})
+        calls = {k: v for k, v in seen.calls.items() if k[2] == dependency and v.total >= 10}
+        alike = bool(calls) and all(c.failed * 20 >= c.total for c in calls.values())
+        if probe is not None and probe < PROBE_FAILING_BP:
+            confidence, why = 8_800, f"{dependency} answers only {probe} bp of its probes"
+        elif alike and len(calls) > 1:
+            confidence, why = 6_500, f"calls to {dependency} fail from every version alike"
+        else:
+            continue
+        found.append(
+            Hypothesis(
+                CauseKind.EXTERNAL_DEPENDENCY,
+                dependency,
+                services[0],
+                f"{traces} of {total} failing traces end in calls to {dependency}; {why}",
+                confidence,
+                (SourceKind.METRICS, SourceKind.TRACES),
+                missing=() if probe is not None else (f"no probe of {dependency}",),
+            )
+        )
+    return found
+
+
+def _instances(seen: Observations) -> list[Hypothesis]:
+    """Replicas that keep dying while their siblings of the same version are well."""
+    found = []
+    for sick in sorted(seen.instances, key=lambda i: i.instance):
+        if sick.restarts < 2 and sick.state not in ("crashed", "backoff"):
+            continue
+        siblings = [
+            i
+            for i in seen.instances
+            if i.service == sick.service
+            and i.version == sick.version
+            and i.instance != sick.instance
+        ]
+        well = [i for i in siblings if i.state == "ready" and i.restarts == 0]
+        if not well or len(well) < len(siblings):
+            continue
+        found.append(
+            Hypothesis(
+                CauseKind.INSTANCE_FAULT,
+                sick.instance,
+                sick.service,
+                f"{sick.instance} was respawned {sick.restarts} times and is {sick.state}; "
+                f"{len(well)} siblings of version {sick.version} are well",
+                8_500,
+                (SourceKind.TOPOLOGY, SourceKind.METRICS),
+            )
+        )
+    return found
