@@ -61,6 +61,7 @@ class ProfileSource:
 
     def __init__(self, client: HttpClient, port: int, token: str, me: Target) -> None:
         self.profile = NO_FAULT
+        self.damaged = asyncio.Event()  # set once our local state is to be damaged
         self._client = client
         self._port = port
         self._headers = bearer(token)
@@ -76,6 +77,8 @@ class ProfileSource:
             return self.profile
         if reply.status == 200:
             self.profile = profile_from(json.loads(reply.body))
+        if self.profile.corrupt_state:
+            self.damaged.set()
         return self.profile
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from socket import socket
 from types import TracebackType
 from typing import TextIO
 
@@ -76,7 +77,10 @@ class Lab:
         try:
             wiring = _start_processes(directory, seed, port, children)
             lab = Lab(directory, wiring, children, lock)
-            lab._wait_until_ready(timeout_s)
+            lab._wait_until(lab._is_routed, timeout_s)
+            children.append(_start_child(directory, "load", {}))
+            lab._wait_until(lab._is_observed, timeout_s)
+            lab._ready_ms = WallClock().now_ms()
             lab._write_connection()
         except BaseException:
             end_all(children)
@@ -167,19 +171,17 @@ class Lab:
         )
         return answer if isinstance(answer, Mapping) else {}
 
-    def _wait_until_ready(self, timeout_s: float) -> None:
+    def _wait_until(self, is_ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        for is_ready in (self._is_routed, self._is_observed):
-            while not self._asks(is_ready):
-                for child in self._children:
-                    if child.exit_code() is not None:
-                        raise LabError(_why(self.directory, child))
-                if time.monotonic() > deadline:
-                    raise LabError(
-                        f"the lab was not ready after {timeout_s:.0f} s; see {self.directory}/logs"
-                    )
-                time.sleep(POLL_S)
-        self._ready_ms = WallClock().now_ms()
+        while not self._asks(is_ready):
+            for child in self._children:
+                if child.exit_code() is not None:
+                    raise LabError(_why(self.directory, child))
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"the lab was not ready after {timeout_s:.0f} s; see {self.directory}/logs"
+                )
+            time.sleep(POLL_S)
 
     def _asks(self, condition: Callable[[], bool]) -> bool:
         try:
@@ -203,10 +205,11 @@ class Lab:
 
     def _is_observed(self) -> bool:
         tokens, ports = self._wiring.tokens, self._wiring.ports
-        path = "/api/v1/query?query=count(http_requests_total)"
+        path = "/api/v1/query?query=sum(rate(router_edge_requests_total[2s]))"
         answer = _call("GET", ports.store, path, tokens.read)
         data = answer.get("data") if isinstance(answer, Mapping) else None
-        return isinstance(data, Mapping) and bool(data["result"])
+        result = data["result"] if isinstance(data, Mapping) else None
+        return isinstance(result, list) and bool(result) and float(result[0]["value"][1]) > 0
 
     def _write_connection(self) -> None:
         tokens, ports = self._wiring.tokens, self._wiring.ports
@@ -281,13 +284,14 @@ def _start_processes(directory: Path, seed: int, port: int, children: list[Child
         "injector": {"serve": sockets["injector"]},
         "store": {"serve": sockets["store"]},
         "bank": {"serve": sockets["bank"]},
-        "load": {},
     }
-    for name, own in serves.items():
-        log = directory / "logs" / f"{name}.log"
-        child = spawn(name, f"loop4.lab.{name}", [str(directory)], log=log, sockets=own)
-        children.append(child)
+    children += [_start_child(directory, name, own) for name, own in serves.items()]
     return wiring
+
+
+def _start_child(directory: Path, name: str, own: Mapping[str, socket]) -> Child:
+    log = directory / "logs" / f"{name}.log"
+    return spawn(name, f"loop4.lab.{name}", [str(directory)], log=log, sockets=own)
 
 
 _ROUTER_SOCKETS = {"edge": "edge", "mesh": "mesh", "admin": "router"}

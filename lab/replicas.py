@@ -1,4 +1,4 @@
-"""The replicas of all services as processes: start, watch, respawn with back-off, stop, clean start.
+"""The replicas of all services as processes: start, watch, respawn, stop, clean start.
 
 A respawn keeps the replica's local state; only a clean start wipes it.
 """

@@ -37,7 +37,6 @@ NOISE = (
 )
 UPSTREAM_TIMEOUT_S = {"orders": 2.0, "payments": 1.2, BANK: 0.4}
 GOOD_LOG_SHARE = 0.02
-STATE_CHECK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,9 @@ class Replica:
         rng: random.Random,
     ) -> None:
         self.identity = identity
-        self.in_flight = 0
+        self.idle = asyncio.Event()  # set while no request is being served
+        self.idle.set()
+        self._in_flight = 0
         self.metrics = Registry(
             {
                 "service": identity.service.name,
@@ -96,13 +97,16 @@ class Replica:
         span_id = new_span_id()
         started_ns, started = time.time_ns(), time.perf_counter()
         status, failure = 200, ""
-        self.in_flight += 1
+        self._in_flight += 1
+        self.idle.clear()
         try:
             await self._work(route, context, span_id)
         except Failure as error:
             status, failure = error.status, error.text
         finally:
-            self.in_flight -= 1
+            self._in_flight -= 1
+            if not self._in_flight:
+                self.idle.set()
         seconds = time.perf_counter() - started
         outcome = "error" if failure else "ok"
         self.metrics.count("http_requests_total", route=route, outcome=outcome)
@@ -221,11 +225,9 @@ async def watch_local_state(
     replica: Replica, faults: ProfileSource, state: Path, telemetry: Telemetry
 ) -> None:
     """Crash between two requests once the local state is damaged."""
-    while not faults.profile.corrupt_state:
-        await asyncio.sleep(STATE_CHECK_S)
+    await faults.damaged.wait()
     damage_journal(state)
-    while replica.in_flight:
-        await asyncio.sleep(0.001)
+    await replica.idle.wait()
     await report_crash(state, telemetry)
 
 

@@ -32,7 +32,7 @@ async def serve(
     an incident.
     """
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # same protocol, spelled with object instead of Any
+        app,
         http="h11",
         ws="none",
         loop="asyncio",

@@ -24,6 +24,7 @@ _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?")
 _TEMPLATE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+_COLLECTIONS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 _BOOLEANS = {"true": True, "false": False}
 
 Content: TypeAlias = "str | int | float | bool | tuple[Node, ...] | dict[str, Node] | None"
@@ -239,6 +240,8 @@ class _Builder:
             raise place.error("nested too deep; at most 40 levels")
         if isinstance(node, yaml.ScalarNode):
             return self.place(node, self.scalar(node, place))
+        if node.tag not in _COLLECTIONS:
+            raise place.error(f"the tag {node.tag!r} is not allowed; write a plain list or mapping")
         if isinstance(node, yaml.SequenceNode):
             return self.place(node, tuple(self.build(value, depth + 1) for value in node.value))
         content: dict[str, Node] = {}

@@ -64,7 +64,7 @@ def test_a_missing_fact_is_named_and_never_guessed() -> None:
     ("good", "bad", "message"),
     [
         ("deployments.roll_back", "deployments.rollback", "did you mean 'deployments.roll_back'"),
-        ("previous_good_revision", "previous_revision", r":11:47: unknown fact"),
+        ("previous_good_revision", "previous_revision", r":11:48: unknown fact"),
         ("verify_window_s: 300", "verify_window_s: 0", "expected 1 to"),
         ("verify_window_s: 300", "verify_windows: 300", "did you mean 'verify_window_s'"),
         ("findings: [guilty_change]", "findings: []", "empty list"),
