@@ -1,6 +1,7 @@
 """What an agent is: a name, what it answers to, what it may read and propose, and its playbook.
 
-An agent gets a `Brief` and returns a `Report`: plain data. It holds no acting handle and decides nothing.
+An agent gets a `Brief` and returns a `Report`: plain data. It holds no acting handle and decides
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from loop4.tools.reader import Reader
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What an agent is told. `now_ms` is the run's clock; everything else is read through `reader`."""
+    """What an agent is told. `now_ms` is the run's clock; everything else is read through `reader`.
+    """
 
     event: Event
     incident_id: str
@@ -43,7 +45,9 @@ Playbook = Callable[[Brief], Awaitable[Report]]
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One agent. `may_propose` bounds its proposals; a proposal of another tool is dropped and recorded."""
+    """One agent. `may_propose` bounds its proposals; a proposal of another tool is dropped and
+    recorded.
+    """
 
     name: str
     answers_to: frozenset[EventKind]

@@ -17,7 +17,9 @@ MINIMUM_REQUESTS = 5.0  # fewer in the short window is no data: low traffic prov
 
 @dataclass(frozen=True, slots=True)
 class Burn:
-    """One target read once. `ratio_bp` is the failing share in the short window, `burn` in multiples of the budget."""
+    """One target read once. `ratio_bp` is the failing share in the short window, `burn` in
+    multiples of the budget.
+    """
 
     target: Target
     window: BurnWindow
@@ -29,9 +31,11 @@ class Burn:
 
 
 async def read_target(reader: Reader, target: Target, at_ms: int) -> Burn:
-    """Evaluate every window pair of a target; the first that fails wins, else the first pair's reading.
+    """Evaluate every window pair of a target; the first that fails wins, else the first pair's
+    reading.
 
-    A pair fails when both windows burn faster than its factor. No samples, or too few requests, is no data.
+    A pair fails when both windows burn faster than its factor. No samples, or too few requests, is
+    no data.
     """
     first: Burn | None = None
     for window in target.windows:
@@ -77,7 +81,9 @@ def _value(read: Read[Sequence[Series]]) -> float | None:
 
 
 async def health_playbook(brief: Brief) -> Report:
-    """Burn-rate findings for the affected services, and each recent deploy compared with what it replaced."""
+    """Burn-rate findings for the affected services, and each recent deploy compared with what it
+    replaced.
+    """
     findings: list[Finding] = []
     missing: list[str] = []
     services = related_services(brief)
@@ -120,8 +126,8 @@ async def _deployments(brief: Brief) -> list[Finding]:
             Finding(
                 agent="health",
                 kind="version_regression",
-                claim=f"{change.service} {change.to_version} fails {gap.difference_bp} bp more than "
-                f"what it replaced (99 % interval {gap.low_bp} to {gap.high_bp} bp)",
+                claim=f"{change.service} {change.to_version} fails {gap.difference_bp} bp more "
+                f"than what it replaced (99 % interval {gap.low_bp} to {gap.high_bp} bp)",
                 subject=change.change_id,
                 evidence=seen.cite((SourceKind.METRICS, SourceKind.CHANGES)),
                 sources=(SourceKind.METRICS, SourceKind.CHANGES),

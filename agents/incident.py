@@ -1,4 +1,6 @@
-"""The incident agent: what went wrong, ranked, with evidence for and against, or "none of our changes"."""
+"""The incident agent: what went wrong, ranked, with evidence for and against, or "none of our
+changes".
+"""
 
 from __future__ import annotations
 
@@ -58,6 +60,7 @@ def _finding(hypothesis: Hypothesis, seen: Investigation) -> Finding:
         confidence_bp=hypothesis.confidence_bp,
         counter_evidence=counter,
         missing=hypothesis.missing,
+        service=hypothesis.service,
     )
 
 

@@ -1,8 +1,9 @@
 """What every agent that looks for a cause reads, and the diagnosis made of it.
 
-The reads go through the run's `Reader`, so that two agents asking the same pay once. Instrumentation conventions for
-external dependencies: `probe_success{dependency}` (blackbox probe, 0 or 1) and
-`dependency_requests_total{service,version,dependency,outcome}`; where they are absent the finding says so.
+The reads go through the run's `Reader`, so that two agents asking the same pay once.
+Instrumentation conventions for external dependencies: `probe_success{dependency}` (blackbox probe,
+0 or 1) and `dependency_requests_total{service,version,dependency,outcome}`; where they are absent
+the finding says so.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ async def _version_counts(
     services: frozenset[str],
     long_s: int,
 ) -> tuple[dict[tuple[str, str], Counts], dict[str, Counts]]:
-    """Failed and total per (service, version) since the newest change, and per service before it."""
+    """Failed and total per (service, version) since the newest change, and per service before it.
+    """
     by_version: dict[tuple[str, str], Counts] = {}
     before: dict[str, Counts] = {}
     for service in sorted(services):
@@ -154,7 +156,9 @@ async def _version_counts(
 async def _dependencies(
     brief: Brief, book: _Notebook, long_s: int
 ) -> tuple[dict[str, int], dict[tuple[str, str, str], Counts]]:
-    """Share of successful probes per dependency over the last third of the window, and calls by version."""
+    """Share of successful probes per dependency over the last third of the window, and calls by
+    version.
+    """
     window_s = max(5, long_s // 4)
     probes: dict[str, int] = {}
     calls: dict[tuple[str, str, str], Counts] = {}

@@ -10,7 +10,9 @@ from loop4.tools.analysis.diagnosis.causes import CauseKind, Hypothesis
 
 
 async def remediation_playbook(brief: Brief) -> Report:
-    """Propose what the matching runbook's typed steps say for the leading cause; nothing without a cause of ours."""
+    """Propose what the matching runbook's typed steps say for the leading cause; nothing without a
+    cause of ours.
+    """
     seen = await investigate(brief)
     best = seen.diagnosis.best
     if best is None:

@@ -1,7 +1,7 @@
 """The one node that acts: judge again, write the intent, call the executor, write the outcome.
 
-The only caller of `tools.executors`. A crash between intent and outcome is settled by asking the target,
-never by trying again blindly.
+The only caller of `tools.executors`. A crash between intent and outcome is settled by asking the
+target, never by trying again blindly.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Actor:
         self._executors = executors.Executors(fleet.hands, self._office)
 
     async def act(self, state: RunState) -> RunState:
-        """Run the step in hand. A batch of notices shares one intent and one outcome transaction."""
+        """Run the step in hand. A batch of notices shares one intent and one outcome transaction.
+        """
         steps = read_steps(self._fleet, state["plan"])
         if state["step"] >= len(steps):  # a crash lost the draft: back to plan it again
             return {"plan": "", "next": "plan"}
@@ -259,7 +260,8 @@ class Actor:
         return self._settle_write(state, action, outcome)
 
     async def _retry(self, state: RunState, item: Item, intent: Intent) -> RunState:
-        """Proven not done: judge again; the approval that this intent consumed still counts for it."""
+        """Proven not done: judge again; the approval that this intent consumed still counts for it.
+        """
         fleet = self._fleet
         judged = await judge_item(fleet, state, item, consumed_by_us=intent.approval_id)
         if judged.verdict.effect is not Effect.ALLOW or judged.digest != intent.action_digest:
@@ -316,7 +318,9 @@ class Actor:
         return {"next": "end" if state["phase"] == "report" else "plan"}
 
     def _close(self, tx: Tx, state: RunState, now_ms: int) -> None:
-        """The last act of a run: the report is written, the incident closed if telemetry proved the fix."""
+        """The last act of a run: the report is written, the incident closed if telemetry proved the
+        fix.
+        """
         close_run(tx, state, now_ms)
 
 

@@ -1,7 +1,8 @@
-"""The human's turn. The node does nothing but ask; the answer that it carries is an id, never a decision."""
+"""The human's turn. The node does nothing but ask; the answer that it carries is an id, never a
+decision.
+"""
 
 from __future__ import annotations
-
 
 from langgraph.types import interrupt
 from pydantic import BaseModel, ConfigDict
@@ -13,10 +14,11 @@ from loop4.ledger import approvals
 
 
 class ApprovalAnswer(BaseModel):
-    """The only valid answer: which request was closed in the ledger. Anything else leaves it pending.
+    """The only valid answer: which request was closed in the ledger. Anything else leaves it
+    pending.
 
-    A vote posted by a LangGraph client ({"decisions": ...}) fails this schema: votes are cast where a
-    person is authenticated (`loop4 approvals approve ID`).
+    A vote posted by a LangGraph client ({"decisions": ...}) fails this schema: votes are cast where
+    a person is authenticated (`loop4 approvals approve ID`).
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -27,7 +29,9 @@ class ApprovalAnswer(BaseModel):
 def hitl_request(
     tool: str, arguments: JsonObject, description: str, extra: dict[str, Json]
 ) -> dict[str, Json]:
-    """The `HITLRequest` that LangGraph front ends read, with our own keys beside it: approve or reject."""
+    """The `HITLRequest` that LangGraph front ends read, with our own keys beside it: approve or
+    reject.
+    """
     return {
         "action_requests": [{"name": tool, "args": arguments, "description": description}],
         "review_configs": [{"action_name": tool, "allowed_decisions": ["approve", "reject"]}],
@@ -36,7 +40,9 @@ def hitl_request(
 
 
 def approve(fleet: Fleet, state: RunState) -> RunState:
-    """Wait for the ledger to hold a decision on this request; then go back to the gate, whatever it was."""
+    """Wait for the ledger to hold a decision on this request; then go back to the gate, whatever it
+    was.
+    """
     with fleet.ledger.read() as tx:
         request = approvals.get(tx, state["approval"])
     payload = dict(request.payload) if request else {"approval_id": state["approval"]}

@@ -1,4 +1,5 @@
-"""The chosen agents work side by side; what they return is checked, bounded and kept as evidence."""
+"""The chosen agents work side by side; what they return is checked, bounded and kept as evidence.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ from dataclasses import asdict
 from loop4.agents.agent import Agent, Brief, Report
 from loop4.domain import Finding, Json, Proposal, Severity
 from loop4.errors import LedgerError
+from loop4.graphs.drafts import EvidenceDraft
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.state import RunState
 from loop4.graphs.triage import reader_for
-from loop4.graphs.drafts import EvidenceDraft
 from loop4.ledger import events
 from loop4.telemetry import agent_span, current_trace_id
 from loop4.tools.reader import Reader, ReadRecord
@@ -22,7 +23,8 @@ AGENT_DEADLINE_S = 60.0
 
 
 async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
-    """Run the playbooks in parallel; store findings and proposals; keep the reads that are cited."""
+    """Run the playbooks in parallel; store findings and proposals; keep the reads that are cited.
+    """
     with fleet.ledger.read() as tx:
         event = events.get(tx, state["event"])
     if event is None:
@@ -54,12 +56,14 @@ async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
 
 
 async def _ask(agent: Agent, brief: Brief) -> Report | str:
-    """The agent's report, or what was wrong with it. An agent is foreign code: here is the edge of its run."""
+    """The agent's report, or what was wrong with it. An agent is foreign code: here is the edge of
+    its run.
+    """
     with agent_span(agent.name, incident_id=brief.incident_id) as span:
         try:
             async with asyncio.timeout(AGENT_DEADLINE_S):
                 answer: object = await agent.playbook(brief)
-        except Exception as error:  # noqa: BLE001  (the one broad catch; it becomes evidence)
+        except Exception as error:
             span.fail(type(error).__name__)
             return f"raised {type(error).__name__}: {error}"[:300]
     if not isinstance(answer, Report):
@@ -77,7 +81,9 @@ def _check(
     proposals: list[Proposal],
     violations: list[tuple[str, str]],
 ) -> None:
-    """Keep findings that cite known evidence and proposals inside the agent's bounds; note the rest."""
+    """Keep findings that cite known evidence and proposals inside the agent's bounds; note the
+    rest.
+    """
     known = reader.records
     for finding in report.findings:
         if not finding.evidence:

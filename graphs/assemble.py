@@ -1,4 +1,6 @@
-"""Put a fleet together from folders and a world: the one place where policies, ledger and agents meet."""
+"""Put a fleet together from folders and a world: the one place where policies, ledger and agents
+meet.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from loop4.policies.openslo import load_targets
 from loop4.policies.runbooks import load_runbooks
 from loop4.policies.severity import load_severity
 from loop4.tools.backends.files import OperationsFolder
-from loop4.tools.backends.ports import World, WorkloadsWriter
+from loop4.tools.backends.ports import WorkloadsWriter, World
 from loop4.tools.tool import Hands
 
 AGENTS: tuple[Agent, ...] = (health.AGENT, incident.AGENT, remediation.AGENT, signal.AGENT)

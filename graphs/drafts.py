@@ -1,7 +1,9 @@
-"""What nodes want written, kept until the next transaction: fewer commits, and never an act before its evidence.
+"""What nodes want written, kept until the next transaction: fewer commits, and never an act before
+its evidence.
 
-Reads and plans can be made again after a crash, so they wait in memory; the transaction that holds the next intent,
-request or outcome writes them first. A draft that a crash lost is simply missing, and its node runs again.
+Reads and plans can be made again after a crash, so they wait in memory; the transaction that holds
+the next intent, request or outcome writes them first. A draft that a crash lost is simply missing,
+and its node runs again.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Drafts:
 
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
-        """A ledger transaction that writes the drafts first; they are forgotten once it committed."""
+        """A ledger transaction that writes the drafts first; they are forgotten once it committed.
+        """
         bodies, records = dict(self._bodies), list(self._records)
         with self._ledger.transaction() as tx:
             for body in bodies.values():

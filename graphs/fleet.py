@@ -1,4 +1,6 @@
-"""What a run works with: the world, the policies, the ledger, the agents and the clock, put together once."""
+"""What a run works with: the world, the policies, the ledger, the agents and the clock, put
+together once.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ def nowhere(point: str) -> None:
 class Fleet:
     """Everything that nodes share. Frozen: one run keeps the policies that it started with.
 
-    `fence` rises with every runner. `passing` is told the name of each point of no return as it is passed
-    (before_intent, after_intent, after_effect, after_outcome); crash tests stop the process there.
+    `fence` rises with every runner. `passing` is told the name of each point of no return as it is
+    passed (before_intent, after_intent, after_effect, after_outcome); crash tests stop the process
+    there.
     """
 
     world: World

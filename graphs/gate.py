@@ -1,4 +1,5 @@
-"""The gate's node: facts, verdict, record. It decides nothing itself; `policies.gate.judge` does."""
+"""The gate's node: facts, verdict, record. It decides nothing itself; `policies.gate.judge` does.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +41,11 @@ class Judged:
 async def judge_item(
     fleet: Fleet, state: RunState, item: Item, *, consumed_by_us: str = ""
 ) -> Judged:
-    """Compute the declared facts and judge, with whatever approvals the ledger holds for this action.
+    """Compute the declared facts and judge, with whatever approvals the ledger holds for this
+    action.
 
-    `consumed_by_us`: after a crash, the approval that this very action's own intent consumed; it is good for
-    finishing that act (expiry, votes and digest are judged again), and for nothing else.
+    `consumed_by_us`: after a crash, the approval that this very action's own intent consumed; it is
+    good for finishing that act (expiry, votes and digest are judged again), and for nothing else.
     """
     incident = fleet.incident(state["incident_id"])
     candidate = await candidate_for(fleet, incident, item)
@@ -157,7 +159,9 @@ def _closed(fleet: Fleet, approval_id: str) -> ApprovalState | None:
 
 
 def _after_closed(state: ApprovalState) -> RunState:
-    """Rejected: no act, go on without. Withdrawn: the breach is gone, look. Expired: a person must own it."""
+    """Rejected: no act, go on without. Withdrawn: the breach is gone, look. Expired: a person must
+    own it.
+    """
     goto = {
         ApprovalState.REJECTED: "plan",
         ApprovalState.WITHDRAWN: "verify",

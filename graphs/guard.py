@@ -1,4 +1,6 @@
-"""What every node's answer must be: a plain dict of known channels with JSON-plain values, going a drawn way."""
+"""What every node's answer must be: a plain dict of known channels with JSON-plain values, going a
+drawn way.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from loop4.graphs.state import CHANNELS, RunState
 
 
 class GraphViolation(Loop4Error):
-    """A node returned something else than its part of the state; the run stops before it takes effect."""
+    """A node returned something else than its part of the state; the run stops before it takes
+    effect.
+    """
 
 
 class NodeFunction(Protocol):
@@ -24,7 +28,8 @@ class NodeFunction(Protocol):
 def guarded(
     name: str, node: Callable[[RunState], Awaitable[RunState]], ways: Sequence[str]
 ) -> NodeFunction:
-    """Wrap a node: `Command`, `Send`, unknown channels, odd values and undrawn ways raise GraphViolation.
+    """Wrap a node: `Command`, `Send`, unknown channels, odd values and undrawn ways raise
+    GraphViolation.
 
     Exceptions pass through untouched, LangGraph's own pause among them.
     """

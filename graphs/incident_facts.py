@@ -1,4 +1,6 @@
-"""What is known of an incident, read from the ledger: the one source of pages, drafts and postmortems."""
+"""What is known of an incident, read from the ledger: the one source of pages, drafts and
+postmortems.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,17 @@ def _finding(body: Mapping[str, Json]) -> Finding:
         confidence_bp=cast("int", body["confidence_bp"]),
         counter_evidence=words("counter_evidence"),
         missing=words("missing"),
+        service=str(body["service"]),
     )
+
+
+def cause_of(findings: Sequence[Finding]) -> str:
+    """The cause in one word and name, e.g. `guilty_change:orders`; `none` without an explanation."""
+    best = leading(findings)
+    if best is None or best.kind in ("no_guilty_change", "unknown"):
+        return "none"
+    name = best.service if best.kind == "guilty_change" else best.subject
+    return f"{best.kind}:{name}"
 
 
 def leading(findings: Sequence[Finding]) -> Finding | None:
@@ -44,7 +56,9 @@ def leading(findings: Sequence[Finding]) -> Finding | None:
 def incident_facts(
     fleet: Fleet, incident: Incident, state: RunState, *, summary: str, told: str
 ) -> IncidentFacts:
-    """The facts of this moment. `told` is the state's word for readers: investigating, resolved, ..."""
+    """The facts of this moment. `told` is the state's word for readers: investigating, resolved,
+    ...
+    """
     findings = findings_of(fleet, state)
     rule = fleet.severity.rule(incident.severity)
     with fleet.ledger.read() as tx:

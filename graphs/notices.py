@@ -1,4 +1,6 @@
-"""Whom to tell what, and when: at the start, when a person must own it, and at the end. All as gated items."""
+"""Whom to tell what, and when: at the start, when a person must own it, and at the end. All as
+gated items.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ ROUTES = "operations-policy-author"
 
 
 def first_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Step]:
-    """SEV1 and SEV2: page, context package, customer draft, and the policy author's note, as one batch."""
+    """SEV1 and SEV2: page, context package, customer draft, and the policy author's note, as one
+    batch.
+    """
     rule = fleet.severity.rule(incident.severity)
     if not rule.page:
         return []
@@ -67,7 +71,9 @@ def escalation_notices(fleet: Fleet, incident: Incident, state: RunState) -> lis
 
 
 def closing_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Item]:
-    """Postmortem where it is due, its signal, and the note that the state changed; nothing after a mere request."""
+    """Postmortem where it is due, its signal, and the note that the state changed; nothing after a
+    mere request.
+    """
     if state["phase"] == "request" or not state["agents"]:
         return []
     verified = state.get("verified") == "pass"

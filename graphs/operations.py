@@ -1,4 +1,5 @@
-"""THE PATH, on one screen: event to report. `act` is reached from `gate` only; every other way in raises.
+"""THE PATH, on one screen: event to report. `act` is reached from `gate` only; every other way in
+raises.
 
 event -> triage -> agents -> plan -> gate -> act -> wait -> verify -> report
                               ^      |  ^                      |
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 os.environ.setdefault("LANGSMITH_TRACING", "false")
 
-from langgraph.graph import END, START, StateGraph  # noqa: E402  (after the switches above)
+from langgraph.graph import END, START, StateGraph
 
-from loop4.graphs import approve, ask_agents, gate, plan, report, triage, verify  # noqa: E402
-from loop4.graphs.act import Actor  # noqa: E402
-from loop4.graphs.fleet import Fleet  # noqa: E402
-from loop4.graphs.guard import guarded  # noqa: E402
-from loop4.graphs.state import RunState  # noqa: E402
+from loop4.graphs import approve, ask_agents, gate, plan, report, triage, verify
+from loop4.graphs.act import Actor
+from loop4.graphs.fleet import Fleet
+from loop4.graphs.guard import guarded
+from loop4.graphs.state import RunState
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver

@@ -1,4 +1,6 @@
-"""One beat of the fleet: sweep, hand on what is news, let waiting requests be reconsidered, continue what is due."""
+"""One beat of the fleet: sweep, hand on what is news, let waiting requests be reconsidered,
+continue what is due.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from loop4.graphs.sweep import events_of, instance_events, read_targets
 
 @dataclass(slots=True)
 class Patrol:
-    """Beats over one fleet. Remembers which breaches it has told the runner of, until they clear."""
+    """Beats over one fleet. Remembers which breaches it has told the runner of, until they clear.
+    """
 
     fleet: Fleet
     runner: Runner

@@ -1,4 +1,6 @@
-"""Findings and proposals to steps: whom to tell first, then one act at a time, the smallest safe one first."""
+"""Findings and proposals to steps: whom to tell first, then one act at a time, the smallest safe
+one first.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def plan(fleet: Fleet, state: RunState) -> RunState:
 
 
 def _after(fleet: Fleet, state: RunState) -> RunState:
-    """Without a further step: watch until telemetry is well, or report when there is nothing to watch."""
+    """Without a further step: watch until telemetry is well, or report when there is nothing to
+    watch.
+    """
     handed_over = state["phase"] == "handover" and bool(state.get("verified"))
     if state["phase"] == "request" or not state["agents"] or handed_over:
         return {"next": "report"}

@@ -1,4 +1,5 @@
-"""The end of a run: what the organisation learns, and the handing over when a person must own it."""
+"""The end of a run: what the organisation learns, and the handing over when a person must own it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from loop4.graphs.steps import NOTIFY, Step, put_steps
 
 
 def report(fleet: Fleet, state: RunState) -> RunState:
-    """Plan the closing notices (postmortem, signal, status), or close at once when there is nothing to say."""
+    """Plan the closing notices (postmortem, signal, status), or close at once when there is nothing
+    to say.
+    """
     items = notices.closing_notices(fleet, fleet.incident(state["incident_id"]), state)
     if not items:
         with fleet.drafts.transaction() as tx:
@@ -21,7 +24,8 @@ def report(fleet: Fleet, state: RunState) -> RunState:
 
 
 def escalate(fleet: Fleet, state: RunState) -> RunState:
-    """Page a person with the reason; the run then reports and closes as escalated, not as resolved."""
+    """Page a person with the reason; the run then reports and closes as escalated, not as resolved.
+    """
     incident = fleet.incident(state["incident_id"])
     items = notices.escalation_notices(fleet, incident, state)
     verified = state.get("verified") or "no_data"

@@ -1,6 +1,8 @@
-"""Runs: start one for an event, or feed the live one; continue what a crash, a vote or the clock left open.
+"""Runs: start one for an event, or feed the live one; continue what a crash, a vote or the clock
+left open.
 
-`handle` and `resume` are the only ways in; the command line, the demo and a replay all use these two.
+`handle` and `resume` are the only ways in; the command line, the demo and a replay all use these
+two.
 """
 
 from __future__ import annotations
@@ -37,14 +39,17 @@ class Handled:
 
 
 class Runner:
-    """Drives the graph over one ledger and one saver. One runner per data folder (see `RunnerLock`)."""
+    """Drives the graph over one ledger and one saver. One runner per data folder (see
+    `RunnerLock`).
+    """
 
     def __init__(self, fleet: Fleet, saver: BaseCheckpointSaver[str]) -> None:
         self._fleet = fleet
         self._graph = compiled(fleet, saver)
 
     async def handle(self, event: Event) -> Handled:
-        """Accept an event once. It opens an incident and runs it, or goes to the live run's inbox."""
+        """Accept an event once. It opens an incident and runs it, or goes to the live run's inbox.
+        """
         fleet = self._fleet
         now_ms = fleet.clock.now_ms()
         with fleet.ledger.transaction() as tx:
@@ -77,7 +82,9 @@ class Runner:
         return Handled(open_one.incident_id, run.run_id, created)
 
     def _related_incident(self, opened: Sequence[Incident], event: Event) -> Incident | None:
-        """The open incident that this event belongs to: same environment, services that depend on each other."""
+        """The open incident that this event belongs to: same environment, services that depend on
+        each other.
+        """
         if event.request is not None:
             return None
         near = related(self._fleet, event.service)
@@ -106,9 +113,11 @@ class Runner:
         }
 
     async def resume(self) -> tuple[str, ...]:
-        """Continue every open run that can go on: crashed legs, closed approvals, due wake-ups. Their ids.
+        """Continue every open run that can go on: crashed legs, closed approvals, due wake-ups.
+        Their ids.
 
-        Expired requests are closed first. A run of another graph version is left and named in evidence.
+        Expired requests are closed first. A run of another graph version is left and named in
+        evidence.
         """
         fleet = self._fleet
         now_ms = fleet.clock.now_ms()
@@ -197,7 +206,9 @@ class Runner:
         return True
 
     async def watch(self) -> None:
-        """While people decide: withdraw a request whose breach is gone, supersede one whose severity rose."""
+        """While people decide: withdraw a request whose breach is gone, supersede one whose
+        severity rose.
+        """
         fleet = self._fleet
         with fleet.ledger.read() as tx:
             pending = approvals.pending(tx)
@@ -216,7 +227,9 @@ class Runner:
     async def _reconsider(
         self, request: approvals.Request, event: Event, inbox: Sequence[Event]
     ) -> None:
-        """New events during a wait: severity may rise, and then the request is asked again as it now stands."""
+        """New events during a wait: severity may rise, and then the request is asked again as it
+        now stands.
+        """
         fleet = self._fleet
         incident = fleet.incident(request.incident_id)
         measured = await measure(fleet, event, reader_for(fleet, event, incident.incident_id))
@@ -248,7 +261,9 @@ class Runner:
             close(tx, request.approval.approval_id, reason, now_ms=self._fleet.clock.now_ms())
 
     async def _leg(self, run_id: str, given: RunState | Command[str] | None) -> None:
-        """One leg: from here to the next pause or the end. A violation becomes evidence and fails the run."""
+        """One leg: from here to the next pause or the end. A violation becomes evidence and fails
+        the run.
+        """
         with run_span("operations", run_id=run_id):
             try:
                 await self._graph.ainvoke(given, self._config(run_id), durability="sync")

@@ -1,4 +1,6 @@
-"""What a plan is made of: steps, each a batch of notices or a single write, with their fixed action ids."""
+"""What a plan is made of: steps, each a batch of notices or a single write, with their fixed action
+ids.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ async def candidate_for(fleet: Fleet, incident: Incident, item: Item) -> Candida
 
 
 async def _revision(fleet: Fleet, item: Item) -> str:
-    """Digest of the target's desired specification; empty for notices and for what nobody could read."""
+    """Digest of the target's desired specification; empty for notices and for what nobody could
+    read.
+    """
     if "path" in item.arguments or fleet.world.workloads is None:
         return ""
     try:

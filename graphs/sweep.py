@@ -1,4 +1,6 @@
-"""One sweep of the health targets and the inventory: what is wrong now, as events. Cheap; no graph, no model."""
+"""One sweep of the health targets and the inventory: what is wrong now, as events. Cheap; no graph,
+no model.
+"""
 
 from __future__ import annotations
 

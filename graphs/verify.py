@@ -1,4 +1,6 @@
-"""Telemetry proves the fix: the breached indicator is back inside its target, over samples after the act."""
+"""Telemetry proves the fix: the breached indicator is back inside its target, over samples after
+the act.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from langgraph.types import interrupt
 from loop4.domain import Event, EventKind, Json, Reading
 from loop4.errors import BackendError, LedgerError
 from loop4.graphs.fleet import Fleet
+from loop4.graphs.incident_facts import cause_of, findings_of
 from loop4.graphs.state import RunState
 from loop4.graphs.triage import measure, reader_for, related
 from loop4.ledger import events, evidence, incidents, intents, runs
@@ -63,7 +66,9 @@ def overall(checks: tuple[Check, ...]) -> Reading:
 
 
 async def check_recovery(fleet: Fleet, event: Event, *, since_ms: int) -> tuple[Check, ...]:
-    """Every affected target over its verification window, which must lie after `since_ms`; and the instance."""
+    """Every affected target over its verification window, which must lie after `since_ms`; and the
+    instance.
+    """
     now_ms = fleet.clock.now_ms()
     services = related(fleet, event.service)
     checks = [
@@ -107,7 +112,8 @@ async def _check_instance(fleet: Fleet, event: Event) -> Check:
 
 
 def _out_of_time(fleet: Fleet, state: RunState, event: Event, now_ms: int) -> bool:
-    """After an act: some verification windows. Without one: the time to mitigate of the severity."""
+    """After an act: some verification windows. Without one: the time to mitigate of the severity.
+    """
     acted = state.get("acted_at_ms", 0)
     services = related(fleet, event.service)
     longest = max(
@@ -122,7 +128,9 @@ def _out_of_time(fleet: Fleet, state: RunState, event: Event, now_ms: int) -> bo
 async def _look_again(
     fleet: Fleet, state: RunState, event: Event, looked: int, now_ms: int
 ) -> RunState:
-    """Not yet: take what came into the inbox, let severity rise if it must, and sleep a little more."""
+    """Not yet: take what came into the inbox, let severity rise if it must, and sleep a little
+    more.
+    """
     wake_ms = now_ms + RECHECK_MS
     with fleet.ledger.read() as tx:
         inbox = events.inbox(tx, state["incident_id"])
@@ -184,6 +192,7 @@ def _record(
                 tx,
                 state["incident_id"],
                 state="monitoring",
+                cause=cause_of(findings_of(fleet, state)),
                 mitigated_ms=state.get("acted_at_ms", 0) or now_ms,
             )
         runs.set_state(tx, state["run_id"], runs.RunState.RUNNING, now_ms=now_ms)

@@ -116,6 +116,11 @@ class Lab:
         return _url(self._wiring.ports.edge)
 
     @property
+    def injector_port(self) -> int:
+        """Where the injector listens; not in `lab.json`, the fleet has no business there."""
+        return self._wiring.ports.injector
+
+    @property
     def ready_ms(self) -> int:
         """When the lab was ready."""
         return self._ready_ms

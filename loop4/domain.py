@@ -166,6 +166,7 @@ class Finding:
     confidence_bp: int
     counter_evidence: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

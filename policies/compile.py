@@ -121,10 +121,11 @@ def _fact_check(
         if schema.type is FactType.BOOL:
             checks.append(f"({value} is True or {value} is False)")
         if schema.type is FactType.INT:
-            checks.append(f"type({value}) is int and {schema.low} <= {value} <= {schema.high}")
-        age = f"oldest{schema.max_age_s} <= f{index}.at_ms <= newest"
-        same = f"f{index}.at_ms is f{index - 1}.at_ms or "
-        checks.append(f"({same if index else ''}{age})")
+            # two comparisons: Python 3.11 is quicker with them than with a chain of two
+            checks.append(f"type({value}) is int")
+            checks.append(f"{value} >= {schema.low} and {value} <= {schema.high}")
+        same = f"f{index}.at_ms is t or " if index else ""
+        checks.append(f"({same}oldest{schema.max_age_s} <= (t := f{index}.at_ms) <= newest)")
         if name in ("environment", "requester_kind"):
             checks.append(f"{value} == action.{name}")
     return [*lines, f"if not ({' and '.join(checks)}): return None"]

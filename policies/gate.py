@@ -42,9 +42,7 @@ def judge(
             return _unknown_tool(action, policy)
         plan = found
     matched = plan.decide(facts, now_ms, action)
-    if matched is None:
-        return plan.refuse(action, facts, now_ms)
-    verdict = plan.verdicts.get(matched) or plan.answer(matched, facts)
+    verdict = plan.verdicts.get(matched) or plan.answer(matched, action, facts, now_ms)
     if approvals and verdict.effect is Effect.REQUIRE_APPROVAL:
         return _lifted(verdict, action, approvals, now_ms)
     return verdict

@@ -64,20 +64,14 @@ class Plan:
         self.tool, self.rules, self.schemas = tool, tuple(ordered), schemas
         self.mode, self.is_executable, self.version = mode, is_executable, version
         self.decide: Decide = compile_rules(tool, self.rules, schemas)
-        self.verdicts: dict[Matched, Verdict] = {}
+        self.verdicts: dict[Matched | None, Verdict] = {}
 
-    def refuse(self, action: Action, facts: Mapping[str, Fact], now_ms: int) -> Verdict:
-        """The denial of an action whose facts or arguments are not as declared; names each."""
-        faults = [self.schemas[name].fault(facts, now_ms) for name in self.tool.facts]
-        reasons = [fault for fault in faults if fault]
-        reasons += [fault for fault in (argument_fault(self.tool, action),) if fault]
-        if not any(faults):
-            reasons += _disagreements(action, facts)
-        reasons = reasons or ["the facts could not be read"]
-        return self._verdict(Effect.DENY, (), tuple(reasons))
-
-    def answer(self, matched: Matched, facts: Mapping[str, Fact]) -> Verdict:
-        """The verdict for a set of matching rules, kept for the next time if it holds no number."""
+    def answer(
+        self, matched: Matched | None, action: Action, facts: Mapping[str, Fact], now_ms: int
+    ) -> Verdict:
+        """The verdict for what `decide` found, kept for the next time if it holds no number."""
+        if matched is None:
+            return self._refusal(action, facts, now_ms)
         rules = matching(self.rules, matched)
         decided = rules[0].effect if rules else Effect.DENY
         speaking = [rule for rule in rules if rule.effect is not Effect.ALLOW] or rules
@@ -90,6 +84,16 @@ class Plan:
                 self.verdicts.clear()
             self.verdicts[matched] = verdict
         return verdict
+
+    def _refusal(self, action: Action, facts: Mapping[str, Fact], now_ms: int) -> Verdict:
+        """The denial of an action whose facts or arguments are not as declared; names each."""
+        faults = [self.schemas[name].fault(facts, now_ms) for name in self.tool.facts]
+        reasons = [fault for fault in faults if fault]
+        reasons += [fault for fault in (argument_fault(self.tool, action),) if fault]
+        if not any(faults):
+            reasons += _disagreements(action, facts)
+        reasons = reasons or ["the facts could not be read"]
+        return self._verdict(Effect.DENY, (), tuple(reasons))
 
     def _verdict(self, decided: Effect, rules: Sequence[Rule], reasons: tuple[str, ...]) -> Verdict:
         """The verdict, after binding and executor have had their say; `decided` stays."""

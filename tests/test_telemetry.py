@@ -134,9 +134,7 @@ def test_spans_go_to_the_endpoint_of_the_environment(monkeypatch: pytest.MonkeyP
     with http.server.HTTPServer(("127.0.0.1", 0), Collector) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setenv(
-            "OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}"
-        )
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         telemetry.start_telemetry()
         with telemetry.run_span("operations"):
             pass
@@ -165,7 +163,10 @@ def test_a_dead_endpoint_is_said_at_the_end_and_never_printed(
 @pytest.mark.parametrize(
     "environ",
     [
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        },
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "not a url"},
     ],
 )

@@ -12,12 +12,16 @@ ATTEMPTS = 5  # a conflict proves that nothing was done; status changes alone ca
 
 
 def target_revision(workload: Workload) -> str:
-    """Digest of the desired specification: generation and artefact with configuration, never status."""
+    """Digest of the desired specification: generation and artefact with configuration, never
+    status.
+    """
     return digest({"generation": workload.generation, "desired": workload.desired_digest})
 
 
 async def read_workload(hands: Hands, service: str) -> Workload:
-    """The service's workload, fresh. Raises Refused if it is unknown, Unreachable if nobody answers."""
+    """The service's workload, fresh. Raises Refused if it is unknown, Unreachable if nobody
+    answers.
+    """
     if hands.inventory is None:
         raise Unreachable("no orchestrator is configured; set LOOP4_WORLD")
     workload = (await hands.inventory.inventory()).workload(service)
@@ -27,7 +31,8 @@ async def read_workload(hands: Hands, service: str) -> Workload:
 
 
 async def probe_workload(hands: Hands, action: Action) -> Probe:
-    """Our mark on the service's specification or on the restarted instance, and its desired state."""
+    """Our mark on the service's specification or on the restarted instance, and its desired state.
+    """
     workload = await read_workload(hands, action.service)
     marks = {workload.mark, *(i.mark for i in workload.instances if i.instance == action.target)}
     return Probe(True, action.action_id in marks, target_revision(workload))
@@ -36,8 +41,8 @@ async def probe_workload(hands: Hands, action: Action) -> Probe:
 async def _roll_back(hands: Hands, action: Action) -> Outcome:
     """Give all traffic back to `to_revision`; compare-and-set on a fresh resource version.
 
-    Idempotent: asking for the present state changes nothing and says so. Fails, with nothing done, when
-    the desired specification is no longer the one that was judged.
+    Idempotent: asking for the present state changes nothing and says so. Fails, with nothing done,
+    when the desired specification is no longer the one that was judged.
     """
     if hands.workloads is None:
         raise Unreachable("no orchestrator is configured for writes")

@@ -1,4 +1,6 @@
-"""Acting by writing: pages, drafts, postmortems and signals as files under work/ of the operations folder."""
+"""Acting by writing: pages, drafts, postmortems and signals as files under work/ of the operations
+folder.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ _WRITES = {
 
 
 async def _write(hands: Hands, action: Action) -> Outcome:
-    """Create the file. The same text at the same path twice changes nothing; other text is refused."""
+    """Create the file. The same text at the same path twice changes nothing; other text is refused.
+    """
     if hands.files is None:
         raise Unreachable("no operations folder is configured; set LOOP4_OPERATIONS")
     path, text = str(action.arguments["path"]), str(action.arguments["text"])
@@ -34,7 +37,9 @@ async def _write(hands: Hands, action: Action) -> Outcome:
 
 
 async def _probe(hands: Hands, action: Action) -> Probe:
-    """A file answers for itself: writing the same bytes again is harmless, so the state never differs."""
+    """A file answers for itself: writing the same bytes again is harmless, so the state never
+    differs.
+    """
     return Probe(hands.files is not None, False, action.target_revision)
 
 

@@ -22,9 +22,9 @@ class Executors:
     async def execute(self, permit: Permit, action: Action, *, now_ms: int) -> Outcome:
         """Run the action and say what happened.
 
-        Raises PermitError, with nothing done, unless the permit is genuine, unexpired, unused and made for
-        the digest of exactly these arguments. A refusal by the target is an outcome FAILED; no answer
-        is UNKNOWN: the target must be asked before anything else.
+        Raises PermitError, with nothing done, unless the permit is genuine, unexpired, unused and
+        made for the digest of exactly these arguments. A refusal by the target is an outcome
+        FAILED; no answer is UNKNOWN: the target must be asked before anything else.
         """
         self._office.check(permit, action, permit.policy_version, now_ms)
         found = implementations().get(action.tool)

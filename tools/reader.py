@@ -1,4 +1,5 @@
-"""An agent's only handle on the world: each read is judged, its answer digested, and kept once per run.
+"""An agent's only handle on the world: each read is judged, its answer digested, and kept once per
+run.
 
 A read has three exits: a value, no data, or a denial with its reason. No graph hop, no checkpoint.
 """
@@ -31,7 +32,9 @@ DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the reads of one incident may touch. `services` are catalogue names; `since_ms` the oldest data."""
+    """What the reads of one incident may touch. `services` are catalogue names; `since_ms` the
+    oldest data.
+    """
 
     incident_id: str
     environment: str
@@ -41,7 +44,9 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Read(Generic[T]):
-    """One answer. `value` is None for no data (then `missing` says what) and for a denial (`denied` says why)."""
+    """One answer. `value` is None for no data (then `missing` says what) and for a denial (`denied`
+    says why).
+    """
 
     value: T | None
     evidence: str

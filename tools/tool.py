@@ -1,7 +1,7 @@
 """What a tool is: `@observe` makes a read tool, `@act` a frozen specification that nobody can call.
 
-An `ActTool` has no `__call__`: calling it is a TypeError. Its implementation is kept here under its name and
-handed out to `tools.executors` alone, which demands a permit first.
+An `ActTool` has no `__call__`: calling it is a TypeError. Its implementation is kept here under its
+name and handed out to `tools.executors` alone, which demands a permit first.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ Implementation = Callable[[Hands, Action], Awaitable[Outcome]]
 class Probe:
     """What a target shows when it is asked after a crash.
 
-    `mark` is True when our own mark for this action is on it, `state` is the digest of its desired state for the
-    comparison with the recorded precondition, and `answered` is False for a target that cannot be asked.
+    `mark` is True when our own mark for this action is on it, `state` is the digest of its desired
+    state for the comparison with the recorded precondition, and `answered` is False for a target
+    that cannot be asked.
     """
 
     answered: bool

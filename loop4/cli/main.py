@@ -157,8 +157,8 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> int:
     """What a task group's first expected error says; an unexpected one goes on as it is."""
     if group.subgroup(KeyboardInterrupt):
         return _complain("interrupted", INTERRUPTED)
-    rest = group.subgroup(lambda error: not isinstance(error, Loop4Error | OSError))
-    if rest is not None:
+    _, unexpected = group.split((Loop4Error, OSError))
+    if unexpected is not None:
         raise group
     leaf: BaseException = group
     while isinstance(leaf, BaseExceptionGroup):

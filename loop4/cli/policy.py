@@ -79,9 +79,7 @@ def test(
         raise typer.Exit(1)
 
 
-def _load(
-    rules: Path | None, bindings: list[Path] | None
-) -> tuple[Policy, tuple[Case, ...]]:
+def _load(rules: Path | None, bindings: list[Path] | None) -> tuple[Policy, tuple[Case, ...]]:
     from loop4.policies.cases import policy_cases
     from loop4.policies.load import load_policy, rules_folder
 

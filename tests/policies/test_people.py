@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loop4.errors import PolicyError
-from loop4.policies import people
 from loop4.policies.people import People, Person, render, token_digest
 
 HEAD = "apiVersion: loop4/v1\nkind: People\nmetadata: {name: people}\nspec:\n"
@@ -38,13 +38,13 @@ def test_every_person_is_compared_whoever_matches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []
-    real = people.hmac.compare_digest
+    real = hmac.compare_digest
 
     def compare(one: str, other: str) -> bool:
         compared.append(one)
         return real(one, other)
 
-    monkeypatch.setattr(people.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     found = load(tmp_path, render([DANA, LEE]))
     for token in ("dana's token", "lee's token", "nobody's", ""):
         compared.clear()
@@ -55,7 +55,7 @@ def test_every_person_is_compared_whoever_matches(
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("  persons: []\n", "5:3: unknown key 'persons'; did you mean 'people'?"),
+        ("  peoples: []\n", "5:3: unknown key 'peoples'; did you mean 'people'?"),
         ("  people: [{nam: dana}]\n", "unknown key 'nam'; did you mean 'name'?"),
         ("  people: [{name: dana, roles: [on-call]}]\n", "key 'token_sha256' is missing"),
         ("  people: [{name: dana, role: x}]\n", "unknown key 'role'; did you mean 'roles'?"),

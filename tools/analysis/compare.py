@@ -1,7 +1,7 @@
 """Two groups of requests compared: is one failing more, by how much, and how sure is that.
 
-Newcombe's interval (1998, method 10) for the difference of two proportions from Wilson score intervals (1927);
-it stays inside [-1, 1] and is honest for small counts and for zero failures.
+Newcombe's interval (1998, method 10) for the difference of two proportions from Wilson score
+intervals (1927); it stays inside [-1, 1] and is honest for small counts and for zero failures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class Comparison(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """New minus old. All in basis points; `low_bp`..`high_bp` is the 99 % interval of the difference."""
+    """New minus old. All in basis points; `low_bp`..`high_bp` is the 99 % interval of the
+    difference.
+    """
 
     verdict: Comparison
     new_bp: int
@@ -51,10 +53,11 @@ def compare_failures(
     minimum: float = 10.0,
     material_bp: int = 100,
 ) -> Difference:
-    """Compare failure shares. WORSE needs an interval above zero and a difference of at least `material_bp`.
+    """Compare failure shares. WORSE needs an interval above zero and a difference of at least
+    `material_bp`.
 
-    Fewer than `minimum` requests on either side is NO_DATA, never SAME: too little traffic proves nothing.
-    Raises ValueError for negative counts or more failures than requests (beyond rounding).
+    Fewer than `minimum` requests on either side is NO_DATA, never SAME: too little traffic proves
+    nothing. Raises ValueError for negative counts or more failures than requests (beyond rounding).
     """
     for failed, total in ((new_failed, new_total), (old_failed, old_total)):
         if failed < 0 or total < 0 or failed > total + 1e-6:

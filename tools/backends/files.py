@@ -145,8 +145,13 @@ _DISK = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EIO: "the disk reports an error",
-    errno.ENOENT: "the operations folder does not exist",
+    errno.ENOENT: "the folder does not exist",
 }
+
+
+def disk_reason(error: OSError) -> str:
+    """Why the disk did not take it, in words."""
+    return _DISK.get(error.errno or 0, error.strerror or str(error))
 
 
 def _explained(root: Path, path: str, error: OSError) -> Refused | Unreachable:
@@ -154,5 +159,4 @@ def _explained(root: Path, path: str, error: OSError) -> Refused | Unreachable:
         return Refused(
             f"path {path!r} below {str(root)!r} leads through a link or something that is no folder"
         )
-    reason = _DISK.get(error.errno or 0, error.strerror or str(error))
-    return Unreachable(f"cannot write {path!r} below {str(root)!r}: {reason}")
+    return Unreachable(f"cannot write {path!r} below {str(root)!r}: {disk_reason(error)}")

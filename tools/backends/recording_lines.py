@@ -31,6 +31,7 @@ FORBIDDEN_KEYS = frozenset(
 _ROWS = 5000  # of a table in one line
 _EXACT = 2**53  # integers up to here are exact doubles
 _RENAMED = {"severity": "level"}
+_OWN_ID = "span_id"
 
 T = TypeVar("T", Span, LogRecord, Change, Answer, Revision, Instance)
 
@@ -216,17 +217,15 @@ def _columns(kind: type[T], rows: Sequence[T]) -> JsonObject:
     for field in fields(kind):
         values = [getattr(row, field.name) for row in rows]
         if field.name == "parent_id":
-            values = _parents(rows, values)
+            values = _parents([str(getattr(row, _OWN_ID)) for row in rows], values)
         columns[_RENAMED.get(field.name, field.name)] = _column(values)
     return columns
 
 
-def _parents(rows: Sequence[T], values: list[str]) -> list[str | int]:
-    """A parent that stands in the same table is named by its row, not by its random id."""
-    row_of = {row.span_id: index for index, row in enumerate(rows) if isinstance(row, Span)}
-    return [
-        row_of[value] - index if value in row_of else value for index, value in enumerate(values)
-    ]
+def _parents(own: Sequence[str], parents: Sequence[str]) -> list[str | int]:
+    """A parent that stands in the same table is named by its distance, not by its random id."""
+    row_of = {span_id: row for row, span_id in enumerate(own)}
+    return [row_of[name] - row if name in row_of else name for row, name in enumerate(parents)]
 
 
 def _column(values: list[Json]) -> JsonObject:
@@ -251,7 +250,7 @@ def _rows(kind: type[T], line: JsonObject) -> list[T]:
     if len({len(column) for column in values.values()}) > 1:
         raise Malformed("columns of different length")
     if "parent_id" in values:
-        values["parent_id"] = _named_parents(values["parent_id"], values["span_id"])
+        values["parent_id"] = _named_parents(values["parent_id"], values[_OWN_ID])
     return [
         _record(kind, dict(zip(values, row, strict=True)))
         for row in zip(*values.values(), strict=True)
@@ -294,7 +293,7 @@ def _record(kind: type[T], values: Mapping[str, Json]) -> T:
     for name, value in values.items():
         if type(value) is not wanted[name]:
             raise Malformed(f"{kind.__name__}.{name} is {value!r}")
-    return kind(**values)
+    return kind(**values)  # type: ignore[arg-type]  # names and types are checked above
 
 
 def _inventory(value: Json) -> Inventory:
@@ -320,7 +319,11 @@ def _workload(value: Json) -> Workload:
     for name, found in content.items():
         if type(found) is not _TYPES[wanted[name]]:
             raise Malformed(f"workload.{name} is {found!r}")
-    return Workload(**content, revisions=revisions, instances=instances)
+    return Workload(  # the names and types of `content` are checked above
+        **content,  # type: ignore[arg-type]
+        revisions=revisions,
+        instances=instances,
+    )
 
 
 def _write(line: JsonObject) -> Write:

@@ -211,10 +211,18 @@ def _forget(series: StoredSeries, before_ms: int) -> None:
         del series.values[:count]
 
 
+# Prometheus' expressions are RE2; what Python reads differently, or not at all, is refused.
+_OTHER_IN_PYTHON = re.compile(r"\\[pPQEzZCx]|\[:|\(\?(?![:i])|[*+?}]\+|&&|--|~~")
+
+
 @lru_cache(maxsize=1024)
 def _anchored(expression: str) -> re.Pattern[str]:
+    if odd := _OTHER_IN_PYTHON.search(expression):
+        raise QueryError(
+            f"regular expression {expression!r}: {odd.group()!r} is not supported here"
+        )
     try:
-        return re.compile(expression, re.DOTALL)
+        return re.compile(expression, re.DOTALL | re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:
         raise QueryError(
             f"regular expression {expression!r} is not supported here: {error}"

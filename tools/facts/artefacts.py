@@ -17,8 +17,9 @@ MINIMUM_REQUESTS = 10.0
 async def known_good(sources: FactSources, candidate: Candidate) -> Fact | None:
     """True when the resulting digest stands in the change history and served inside its target.
 
-    Healthy means: in the longest burn window before it was replaced, it did not breach the service's
-    target. A digest that the history does not know is False; a history that cannot be read is None.
+    Healthy means: in the longest burn window before it was replaced, it did not breach the
+    service's target. A digest that the history does not know is False; a history that cannot be
+    read is None.
     """
     world, action = sources.world, candidate.action
     if world.changes is None or world.workloads is None or world.metrics is None:
@@ -56,7 +57,9 @@ def _wanted(workload: Workload | None, candidate: Candidate) -> Revision | None:
 
 
 def _replaced_at(history: Sequence[Change], wanted: Revision) -> int | None:
-    """When the last change moved traffic away from this digest; None if it was never recorded in service."""
+    """When the last change moved traffic away from this digest; None if it was never recorded in
+    service.
+    """
     times = [
         c.at_ms for c in history if c.from_digest == wanted.digest and c.to_digest != wanted.digest
     ]

@@ -17,8 +17,9 @@ async def customer_impact_bp(
 ) -> int | None:
     """Share of edge requests that failed or were too slow, in basis points; None without data.
 
-    Read from the targets of the edge services: the failing share, and of the rest the too slow share
-    (both from the shortest window of the first pair). With several edge services the worst one counts.
+    Read from the targets of the edge services: the failing share, and of the rest the too slow
+    share (both from the shortest window of the first pair). With several edge services the worst
+    one counts.
     """
     if metrics is None:
         return None

@@ -1,4 +1,6 @@
-"""Every fact and who computes it. A fact that is not listed here cannot be computed, and is a denial."""
+"""Every fact and who computes it. A fact that is not listed here cannot be computed, and is a
+denial.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,9 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
 
 
 async def facts_for(sources: FactSources, candidate: Candidate) -> dict[str, Fact]:
-    """The facts that the action's tool declares, in name order; those that cannot be computed are absent."""
+    """The facts that the action's tool declares, in name order; those that cannot be computed are
+    absent.
+    """
     declared = sources.policy.tools.get(candidate.action.tool)
     facts: dict[str, Fact] = {}
     for name in sorted(declared.facts) if declared is not None else ():

@@ -25,7 +25,8 @@ async def restarts_1h(sources: FactSources, candidate: Candidate) -> Fact | None
 
 
 async def failed_remediations(sources: FactSources, candidate: Candidate) -> Fact | None:
-    """Acts on this target in the last hour that failed, are unknown, or did not pass verification."""
+    """Acts on this target in the last hour that failed, are unknown, or did not pass verification.
+    """
     with sources.ledger.read() as tx:
         count = intents.failed_remediations(
             tx, candidate.action.target, since_ms=sources.now_ms - FLAP_WINDOW_MS
@@ -34,7 +35,9 @@ async def failed_remediations(sources: FactSources, candidate: Candidate) -> Fac
 
 
 async def evidence_sources(sources: FactSources, candidate: Candidate) -> Fact | None:
-    """How many independent kinds of source the cited evidence comes from; ids not in the ledger count nothing."""
+    """How many independent kinds of source the cited evidence comes from; ids not in the ledger
+    count nothing.
+    """
     cited = set(candidate.evidence)
     with sources.ledger.read() as tx:
         rows = evidence.list_records(tx, sources.incident.incident_id, kinds=("read",))

@@ -1,4 +1,6 @@
-"""What the fact providers read from: the world, the ledger, the catalogue. Never a model, never a log line."""
+"""What the fact providers read from: the world, the ledger, the catalogue. Never a model, never a
+log line.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from loop4.tools.backends.ports import World
 class FactSources:
     """One moment's sources for one incident. `now_ms` is the decision's clock.
 
-    `context_complete`: the required organisation context was read. `paused` and `frozen` come from the fleet's settings.
+    `context_complete`: the required organisation context was read. `paused` and `frozen` come from
+    the fleet's settings.
     """
 
     world: World
@@ -39,8 +42,8 @@ class FactSources:
 class Candidate:
     """An action on its way to the gate, with what its proposal rests on.
 
-    `evidence` are the ids it cites, `runbook` the name it claims; both are checked against the ledger and the
-    loaded runbooks, and count for nothing if they do not hold.
+    `evidence` are the ids it cites, `runbook` the name it claims; both are checked against the
+    ledger and the loaded runbooks, and count for nothing if they do not hold.
     """
 
     action: Action

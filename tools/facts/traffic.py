@@ -1,8 +1,9 @@
 """How much of the environment's edge traffic an action touches.
 
-`traffic_share_bp` is the larger of two numbers: the effective routing weight of exactly these instances or versions
-(0 when ejected), and the share of edge requests that touched them since the last routing change, at most 60 s
-back. Router conventions: `router_weight_bp{service,version}`, `router_instance_weight_bp{service,instance}`,
+`traffic_share_bp` is the larger of two numbers: the effective routing weight of exactly these
+instances or versions (0 when ejected), and the share of edge requests that touched them since the
+last routing change, at most 60 s back. Router conventions: `router_weight_bp{service,version}`,
+`router_instance_weight_bp{service,instance}`,
 `router_edge_touched_total{service,version,instance}`, `router_edge_requests_total`.
 """
 
@@ -20,7 +21,9 @@ FRESH_S = 15
 
 
 async def traffic_share_bp(sources: FactSources, candidate: Candidate) -> Fact | None:
-    """Share of edge requests in basis points, 0 to 10000; None when router or orchestrator gave no fresh data."""
+    """Share of edge requests in basis points, 0 to 10000; None when router or orchestrator gave no
+    fresh data.
+    """
     metrics, orchestrator = sources.world.metrics, sources.world.workloads
     if metrics is None or orchestrator is None:
         return None
@@ -56,7 +59,8 @@ class _NoData(Exception):
 def _matchers(
     tool: str, target: str, to_revision: object, workload: Workload
 ) -> list[tuple[str, str]]:
-    """Selectors of (effective weight, touched requests) for what the action takes out of service."""
+    """Selectors of (effective weight, touched requests) for what the action takes out of service.
+    """
     name = workload.service
     if tool == "workloads.restart":
         labels = f'service="{name}",instance="{target}"'
@@ -95,7 +99,9 @@ async def _sum(metrics: Metrics, expression: str, at_ms: int, *, missing: float 
 
 
 async def _share(metrics: Metrics, touched: str, window_s: int, at_ms: int) -> float:
-    """Requests that touched these, in basis points of all edge requests. Both are edge requests, so at most 10000."""
+    """Requests that touched these, in basis points of all edge requests. Both are edge requests, so
+    at most 10000.
+    """
     part = await _sum(metrics, f"sum(increase({touched}[{window_s}s]))", at_ms, missing=0.0)
     whole = await _sum(
         metrics, f"sum(increase(router_edge_requests_total[{window_s}s]))", at_ms, missing=0.0

@@ -1,7 +1,9 @@
-"""From observations to ranked causes: which change is guilty, or which instance, or something outside, or nothing known.
+"""From observations to ranked causes: which change is guilty, or which instance, or something
+outside, or nothing known.
 
-Pure. A change is named guilty only when the errors begin in its service, the new version fails materially more
-than the old one beside it (or than its own past, when nothing old is left), and it came before the errors did.
+Pure. A change is named guilty only when the errors begin in its service, the new version fails
+materially more than the old one beside it (or than its own past, when nothing old is left), and it
+came before the errors did.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ class Counts:
 class Observations:
     """What was seen, already read. Windows begin at the onset unless said.
 
-    `by_version` is keyed by (service, version), `before_by_service` by service for the time before its newest
-    change, `calls` by (service, version, dependency), `probes_bp` by dependency (absent = not probed).
+    `by_version` is keyed by (service, version), `before_by_service` by service for the time before
+    its newest change, `calls` by (service, version, dependency), `probes_bp` by dependency (absent
+    = not probed).
     """
 
     onset_ms: int

@@ -26,8 +26,8 @@ class Origin:
 def error_origins(spans: Sequence[Span], externals: Collection[str]) -> tuple[Origin, ...]:
     """Origins by number of traces, most first; ties in name order.
 
-    A failing server span is an origin when none of its calls failed. A failing call is an origin when it
-    went to an external dependency, or when nobody answered it (no server span below it).
+    A failing server span is an origin when none of its calls failed. A failing call is an origin
+    when it went to an external dependency, or when nobody answered it (no server span below it).
     Spans without an error are only used for the tree. A trace counts once per place.
     """
     children: dict[tuple[str, str], list[Span]] = {}

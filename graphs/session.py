@@ -1,0 +1,81 @@
+"""One runner over one data folder: ledger, checkpoints, lock and graph, opened together and closed
+together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from loop4.agents.agent import Agent
+from loop4.domain import Clock
+from loop4.errors import LedgerError
+from loop4.graphs.assemble import AGENTS, assemble
+from loop4.graphs.fleet import Fleet, nowhere
+from loop4.graphs.runner import Runner
+from loop4.ledger.ledger import Ledger
+from loop4.ledger.runner import RunnerLock
+from loop4.tools.backends.ports import WorkloadsWriter, World
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+        return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is open while a runner lives."""
+
+    fleet: Fleet
+    runner: Runner
+    ledger: Ledger
+
+
+@asynccontextmanager
+async def open_session(
+    *,
+    data: Path,
+    operations: Path,
+    world: World,
+    writer: WorkloadsWriter | None,
+    clock: Clock | None = None,
+    rules: Path | None = None,
+    agents: Sequence[Agent] = AGENTS,
+    passing: Callable[[str], None] = nowhere,
+) -> AsyncIterator[Session]:
+    """Take the data folder and put a runner on it.
+
+    Raises RunnerBusy when another live runner holds the folder, LedgerError when it cannot be
+    written, and PolicyError when a policy cannot be loaded; nothing is changed then.
+    """
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    _make(data)
+    with RunnerLock(data), Ledger.open(data / "ledger.db") as ledger:
+        fleet = assemble(
+            operations=operations,
+            ledger=ledger,
+            world=world,
+            clock=clock or SystemClock(),
+            writer=writer,
+            rules=rules,
+            agents=agents,
+            passing=passing,
+        )
+        async with AsyncSqliteSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
+            yield Session(fleet, Runner(fleet, saver), ledger)
+
+
+def _make(folder: Path) -> None:
+    """The data folder, made if it is not there. Raises LedgerError with the reason if it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"data folder {str(folder)!r} cannot be made: {error.strerror}") from error

@@ -1,0 +1,84 @@
+"""`loop4 handle EVENT.json`: start a run for an event, or feed the live one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loop4.cli.data_folder import DataOption, JsonOption
+from loop4.cli.fleet_options import (
+    OperationsOption,
+    RulesOption,
+    session_for,
+    settings_with,
+    show,
+)
+from loop4.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from loop4.domain import Event
+    from loop4.graphs.runner import Handled
+    from loop4.settings import Settings
+
+
+def command(
+    event: Annotated[str, typer.Argument(metavar="EVENT.json", help="A file, or - for stdin.")],
+    data: DataOption = None,
+    operations: OperationsOption = None,
+    rules: RulesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept one event: it opens an incident and runs it, or goes to the live run's inbox."""
+    settings = settings_with(data, operations, rules)
+    given = _authenticated(read_event_file(event), settings)
+    handled = asyncio.run(_handle(settings, given))
+    body = {
+        "incident": handled.incident_id,
+        "run": handled.run_id,
+        "started": handled.started,
+        "duplicate": handled.duplicate,
+    }
+    if handled.duplicate:
+        text = f"{given.event_id} was accepted before; nothing changed"
+    elif handled.started:
+        text = f"{handled.incident_id}: run {handled.run_id} went as far as it can now"
+    else:
+        text = f"{handled.incident_id}: the live run has it in its inbox"
+    show(body, as_json=as_json, text=text)
+
+
+def read_event_file(name: str) -> Event:
+    """The event in a file, or on standard input for `-`."""
+    from loop4.tools.events import read_event
+
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: cannot be read ({error}); expected an event as JSON") from error
+    return read_event(text, path=name)
+
+
+def _authenticated(event: Event, settings: Settings) -> Event:
+    """A request's requester is the person whose token is set; without one it is nobody's."""
+    if event.request is None or not settings.token:
+        return event
+    from loop4.policies.people import People
+
+    if settings.operations is None:
+        raise UsageError("a request needs --operations DIR, where policies/people.yaml stands")
+    person = People.load(settings.operations / "policies" / "people.yaml").find_voter(
+        settings.token.reveal()
+    )
+    if person is None:
+        raise UsageError("LOOP4_TOKEN belongs to nobody in policies/people.yaml")
+    return replace(event, requester=person.name)
+
+
+async def _handle(settings: Settings, event: Event) -> Handled:
+    async with session_for(settings) as session:
+        return await session.runner.handle(event)
