@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from loop4.domain import Action, Effect, Fact, FactScalar, Json, Mode, RequesterKind
+from loop4.domain import Action, Effect, Fact, FactScalar, Json, Mode
+from loop4.policies.cases import NOW_MS, safe_action
 from loop4.policies.cel import unparse
 from loop4.policies.facts import FactSchema, FactType
 from loop4.policies.gate import judge
@@ -30,14 +31,14 @@ from loop4.policies.policy import Policy
 from loop4.policies.rules import LATTICE, Binding, Rule
 
 INSTALL = "cel-expr-python is missing; pip install 'cel-expr-python>=0.1.3'"
-NOW_MS = 1_700_000_000_000
-WORDS = {"environment": ("production", "staging", "development", "lab"), "severity": ("SEV1", "SEV2", "SEV3", "SEV4"), "runbook": ("none", "typed")}  # fmt: skip
+WORDS = {
+    "environment": ("production", "staging", "development", "lab"),
+    "severity": ("SEV1", "SEV2", "SEV3", "SEV4"),
+    "runbook": ("none", "typed"),
+}
 BOOLS = ("known_good", "forward", "frozen", "paused", "complete", "known", "passed")
 INTS = ("share_bp", "sources", "restarts", "budget", "failed", "replicas", "cost_bp")
 SOURCES = ("router", "ledger", "ledger", "ledger", "evidence", "changes", "workloads")
-ARGUMENTS: Mapping[str, Json] = {
-    "string": "x", "int": 1, "bool": True, "strings": ["x"], "object": {},
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Cel:
 
     def run(self, values: Mapping[str, FactScalar]) -> list[bool]:
         """One boolean per rule: what is timed."""
-        return self.program.eval(data=values).plain_value()
+        answers: list[bool] = self.program.eval(data=values).plain_value()
+        return answers
 
     def verdict(self, values: Mapping[str, FactScalar]) -> tuple[Effect, tuple[str, ...]]:
         """Effect and matched rules, worst first. Only a real True counts."""
@@ -81,7 +83,7 @@ class Cel:
 def generated_policy(count: int, folder: Path) -> Policy:
     """A policy of `count` rules over 17 facts and one tool, through the real loader."""
     draw = random.Random(count)  # noqa: S311  (a reproducible rule set, not a secret)
-    facts = {name: _enum(words) for name, words in WORDS.items()}
+    facts: dict[str, Json] = {name: _enum(words) for name, words in WORDS.items()}
     facts |= {
         name: _fact(source, "bool", True) for source, name in zip(SOURCES, BOOLS, strict=True)
     }
@@ -89,13 +91,13 @@ def generated_policy(count: int, folder: Path) -> Policy:
         name: _fact(source, "int", 0, min=0, max=10000)
         for source, name in zip(SOURCES, INTS, strict=True)
     }
-    tool = {
+    tool: Json = {
         "class": "write",
         "effect": "bench",
         "arguments": {"service": "string"},
         "facts": list(facts),
     }
-    rules = [_rule(index, draw) for index in range(count)]
+    rules: list[Json] = [_rule(index, draw) for index in range(count)]
     folder.mkdir(parents=True)
     (folder / "rules").mkdir()
     _write(folder / "facts.yaml", "FactSchema", {"facts": facts})
@@ -122,19 +124,7 @@ def random_context(policy: Policy, tool: str, draw: random.Random) -> Context:
         name: Fact(value, read_ms[policy.facts[name].source], policy.facts[name].source)
         for name, value in values.items()
     }
-    action = Action(
-        action_id="a",
-        incident_id="i",
-        tool=tool,
-        target="orders",
-        service="orders",
-        environment=str(values.get("environment", "lab")),
-        arguments={name: ARGUMENTS[kind] for name, kind in declared.arguments.items()},
-        target_revision="r",
-        agent="remediation",
-        requester="remediation",
-        requester_kind=RequesterKind(str(values.get("requester_kind", "agent"))),
-    )
+    action = safe_action(policy, tool, facts)
     return Context(action, facts, {f"facts.{name}": value for name, value in values.items()})
 
 

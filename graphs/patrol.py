@@ -22,9 +22,11 @@ class Patrol:
     runner: Runner
     told: set[str] = field(default_factory=set)
     burns: tuple[Burn, ...] = ()
+    began_ms: int = 0  # when the last beat began
 
     async def beat(self) -> tuple[Handled, ...]:
         """Sweep once and drive everything that can move. Returns what the new events led to."""
+        self.began_ms = self.fleet.clock.now_ms()
         self.burns = await read_targets(self.fleet)
         present = events_of(self.fleet, self.burns) + await instance_events(self.fleet)
         names = {_name(e) for e in present}

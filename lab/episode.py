@@ -1,4 +1,6 @@
-"""One scenario, live: inject a fault into a running lab and let the fleet deal with it until it is over."""
+"""One scenario, live: inject a fault into a running lab and let the fleet deal with it until it is
+over.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ async def run_episode(
 ) -> Episode:
     """Inject and beat once a second until the incident is closed, or nothing came of it.
 
-    Ends at `limit_s` at the latest, whatever the state; the incident then stands open in the answer.
+    Ends at `limit_s` at the latest, whatever the state; the incident then stands open in the
+    answer.
     """
     patrol = Patrol(session.fleet, session.runner)
     before = _known(session)

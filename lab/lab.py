@@ -105,6 +105,12 @@ class Lab:
         self._children.clear()
         self._lock.close()
 
+    def check(self) -> None:
+        """Raise LabError if a process of the lab itself (not a replica) has ended."""
+        for child in self._children:
+            if child.exit_code() is not None:
+                raise LabError(_why(self.directory, child))
+
     @property
     def connection(self) -> Path:
         """The file that tells an outsider where things are and which token files to read."""
@@ -179,9 +185,7 @@ class Lab:
     def _wait_until(self, is_ready: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not self._asks(is_ready):
-            for child in self._children:
-                if child.exit_code() is not None:
-                    raise LabError(_why(self.directory, child))
+            self.check()
             if time.monotonic() > deadline:
                 raise LabError(
                     f"the lab was not ready after {timeout_s:.0f} s; see {self.directory}/logs"

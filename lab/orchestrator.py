@@ -9,59 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TextIO
 
-from loop4.canonical import digest
 from loop4.domain import Clock, Json
 from loop4.errors import Conflict, Refused
+from loop4.lab.deployments import ALL_BP, Deployment, history, new_revision
 from loop4.lab.replicas import Replica, Replicas
-from loop4.lab.topology import BANK, CANARY_REPLICAS, REPLICAS, SERVICES, version_of
+from loop4.lab.topology import BANK, CANARY_REPLICAS, SERVICES
 from loop4.tools.backends.ports import Change, Revision, WriteResult
 
-ALL_BP = 10_000
 MAX_REPLICAS = 6
-HOUR_MS = 3_600_000
 FLEET = "fleet"
-
-
-@dataclass(slots=True)
-class Deployment:
-    """One service as desired. `wanted` holds replica counts by revision."""
-
-    service: str
-    revisions: dict[int, Revision]
-    current: int
-    replicas: int = REPLICAS
-    generation: int = 1
-    version: int = 1
-    mark: str = ""
-    wanted: dict[int, int] = field(default_factory=dict)
-    last_routing_change_ms: int = 0
-    seen: Json = None
-
-    def desired_digest(self) -> str:
-        """Digest of generation, artefacts, configuration, weights and replica count."""
-        weights = {r.digest: r.weight_bp for r in self.revisions.values() if r.weight_bp}
-        return digest(
-            {
-                "service": self.service,
-                "generation": self.generation,
-                "revisions": weights,
-                "replicas": self.replicas,
-            }
-        )
-
-    def weigh(self, weights: Mapping[int, int]) -> None:
-        """Set the routing weights; revisions not named get none."""
-        for number, revision in self.revisions.items():
-            self.revisions[number] = Revision(
-                number,
-                revision.version,
-                revision.digest,
-                revision.created_ms,
-                weights.get(number, 0),
-            )
 
 
 class Orchestrator:
@@ -72,7 +31,10 @@ class Orchestrator:
         self._clock = clock
         self._effects = effects
         self.changes: list[Change] = []
-        self.deployments = {name: self._history(name, started_ms) for name in SERVICES}
+        self.deployments: dict[str, Deployment] = {}
+        for name in SERVICES:
+            self.deployments[name], changes = history(name, started_ms)
+            self.changes += changes
         self.changes.sort(key=lambda change: change.at_ms)
 
     def deploy(
@@ -86,7 +48,7 @@ class Orchestrator:
             raise Refused(f"weight_bp {weight_bp} is not between 1 and {ALL_BP}")
         number = max(deployment.revisions) + 1
         before = deployment.revisions[deployment.current]
-        new = _revision(service, number, settings, self._clock.now_ms())
+        new = new_revision(service, number, settings, self._clock.now_ms())
         old = {n: r.weight_bp for n, r in deployment.revisions.items() if r.weight_bp}
         rest = ALL_BP - weight_bp
         weights = {n: bp * rest // ALL_BP for n, bp in old.items()}
@@ -109,7 +71,7 @@ class Orchestrator:
             known = ", ".join(map(str, sorted(deployment.revisions)))
             raise Refused(f"{service} has no revision {to_revision}; it has {known}")
         before = deployment.revisions[deployment.current]
-        shown_before = _shown(deployment)
+        shown_before = deployment.shown()
         if deployment.current == to_revision and target.weight_bp == ALL_BP:
             return WriteResult(False, shown_before, shown_before)
         self._expect(deployment, expected)
@@ -118,14 +80,14 @@ class Orchestrator:
         deployment.current = to_revision
         self._specified(deployment, mark=mark)
         self._record("rollback", deployment, before, ALL_BP, actor=FLEET, mark=mark)
-        return WriteResult(True, shown_before, _shown(deployment))
+        return WriteResult(True, shown_before, deployment.shown())
 
     def scale(self, service: str, count: int, *, expected: str, mark: str) -> WriteResult:
         """Set the replica count of the current revision."""
         deployment = self._deployment(service)
         if not 1 <= count <= MAX_REPLICAS:
             raise Refused(f"{count} replicas is not between 1 and {MAX_REPLICAS}")
-        shown_before = _shown(deployment)
+        shown_before = deployment.shown()
         if deployment.replicas == count == deployment.wanted.get(deployment.current):
             return WriteResult(False, shown_before, shown_before)
         self._expect(deployment, expected)
@@ -134,7 +96,7 @@ class Orchestrator:
         self._specified(deployment, mark=mark)
         before = deployment.revisions[deployment.current]
         self._record("scale", deployment, before, before.weight_bp, actor=FLEET, mark=mark)
-        return WriteResult(True, shown_before, _shown(deployment))
+        return WriteResult(True, shown_before, deployment.shown())
 
     async def restart(
         self, instance: str, restarted_at_ms: int, *, expected: str, mark: str
@@ -227,22 +189,11 @@ class Orchestrator:
         """Everything desired and running, in the shape of `ports.Inventory`."""
         return {
             "at_ms": self._clock.now_ms(),
-            "workloads": [self._workload(d) for d in self.deployments.values()],
+            "workloads": [
+                _workload(deployment, self.replicas.of(name))
+                for name, deployment in self.deployments.items()
+            ],
             "externals": [BANK],
-        }
-
-    def _workload(self, deployment: Deployment) -> Json:
-        return {
-            "service": deployment.service,
-            "resource_version": str(deployment.version),
-            "generation": deployment.generation,
-            "desired_digest": deployment.desired_digest(),
-            "current_revision": deployment.current,
-            "replicas": deployment.replicas,
-            "last_routing_change_ms": deployment.last_routing_change_ms,
-            "mark": deployment.mark,
-            "revisions": [asdict(revision) for revision in deployment.revisions.values()],
-            "instances": [_instance(r) for r in self.replicas.of(deployment.service)],
         }
 
     def _deployment(self, service: str) -> Deployment:
@@ -298,45 +249,20 @@ class Orchestrator:
         self._effects.flush()
         return change
 
-    def _history(self, service: str, started_ms: int) -> Deployment:
-        """A service that has run for a while: three revisions, the last one with all traffic."""
-        last = SERVICES[service].first_revision
-        position = list(SERVICES).index(service)
-        revisions: dict[int, Revision] = {}
-        for age, number in enumerate(range(last, last - 3, -1)):
-            at_ms = started_ms - (age * 47 + 19 + position * 7) * HOUR_MS
-            settings = {"workers": str(4 - age % 2)}
-            revisions[number] = _revision(service, number, settings, at_ms)
-        deployment = Deployment(service, dict(sorted(revisions.items())), last)
-        deployment.weigh({last: ALL_BP})
-        deployment.wanted = {last: REPLICAS}
-        for number in (last - 1, last):
-            before, after = revisions[number - 1], revisions[number]
-            self.changes.append(
-                Change(
-                    change_id=f"change-{len(self.changes) + 1}",
-                    at_ms=after.created_ms,
-                    kind="deploy",
-                    service=service,
-                    instance="",
-                    from_revision=before.revision,
-                    to_revision=after.revision,
-                    from_version=before.version,
-                    to_version=after.version,
-                    from_digest=before.digest,
-                    to_digest=after.digest,
-                    weight_bp=ALL_BP,
-                    actor="pipeline",
-                    text=f"release {after.version}",
-                )
-            )
-        return deployment
 
-
-def _revision(service: str, number: int, settings: Mapping[str, str], created_ms: int) -> Revision:
-    version = version_of(service, number)
-    content: Json = {"artefact": f"{service}@{version}", "settings": dict(settings)}
-    return Revision(number, version, digest(content), created_ms, 0)
+def _workload(deployment: Deployment, replicas: list[Replica]) -> Json:
+    return {
+        "service": deployment.service,
+        "resource_version": str(deployment.version),
+        "generation": deployment.generation,
+        "desired_digest": deployment.desired_digest(),
+        "current_revision": deployment.current,
+        "replicas": deployment.replicas,
+        "last_routing_change_ms": deployment.last_routing_change_ms,
+        "mark": deployment.mark,
+        "revisions": [asdict(revision) for revision in deployment.revisions.values()],
+        "instances": [_instance(replica) for replica in replicas],
+    }
 
 
 def _instance(replica: Replica) -> Json:
@@ -351,17 +277,6 @@ def _instance(replica: Replica) -> Json:
         "started_ms": replica.started_ms,
         "weight_bp": replica.weight_bp,
         "mark": replica.mark,
-    }
-
-
-def _shown(deployment: Deployment) -> dict[str, int | str]:
-    revision = deployment.revisions[deployment.current]
-    return {
-        "revision": deployment.current,
-        "version": revision.version,
-        "weight_bp": revision.weight_bp,
-        "replicas": deployment.replicas,
-        "generation": deployment.generation,
     }
 
 

@@ -7,7 +7,7 @@ error that names the nearest known one, in both places.
 from __future__ import annotations
 
 import os
-import tomllib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +42,9 @@ class Settings:
     """All settings, typed.
 
     `data` holds the ledger and the checkpoints. `operations` is the organisation's repository, None
-    if none is set. `rules` replaces the shipped rules. `world` and `metrics_url` are base URLs,
-    empty if none is set. `token` says who the person at the keyboard is. `eval_data` holds public
-    data sets for the evals.
+    if none is set. `rules` replaces the shipped rules. `world` names a system as KIND:PLACE,
+    `metrics_url` is the base URL of a Prometheus; both are empty if none is set. `token` says who
+    the person at the keyboard is. `eval_data` holds public data sets for the evals.
     """
 
     data: Path
@@ -66,7 +66,10 @@ _KEYS: Mapping[str, type] = {
     "token": Secret,
     "eval_data": Path,
 }
-_URLS = ("world", "metrics_url")
+_SHAPES = {
+    "world": (re.compile(r"[a-z]+:.+"), "KIND:PLACE, such as 'lab:connection.json'"),
+    "metrics_url": (re.compile(r"https?://.+"), "a URL like 'http://127.0.0.1:9090'"),
+}
 
 
 def load_settings(
@@ -121,7 +124,7 @@ def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Path | str
     named = environ.get(PREFIX + "CONFIG", "")
     path = folder / (named or FILE_NAME)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         if named:
             raise SettingsError(f"{path}: no such file; LOOP4_CONFIG names it") from error
@@ -130,6 +133,10 @@ def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Path | str
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: is not UTF-8 text") from error
+    import tomllib  # 5 ms, and most have no file
+
+    try:
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not valid TOML: {error}") from error
     values: dict[str, Path | str] = {}
@@ -154,8 +161,9 @@ def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Path | str
 def _value(key: str, text: str, where: str, folder: Path) -> Path | str:
     if _KEYS[key] is Path:
         return folder / Path(text).expanduser()
-    if key in _URLS and not text.startswith(("http://", "https://")):
-        raise SettingsError(f"{where}: expected a URL like 'http://127.0.0.1:9090', found {text!r}")
+    pattern, expected = _SHAPES[key]
+    if not pattern.fullmatch(text):
+        raise SettingsError(f"{where}: expected {expected}, found {text!r}")
     return text.rstrip("/")
 
 

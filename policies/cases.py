@@ -1,40 +1,31 @@
-"""Unit tests of rules as the people who own them write them (kind PolicyTest), and their runner.
+"""Unit tests of rules: what a case is, the safe context that it starts from, and the runner.
 
 A case starts from a context to which no shipped rule objects: every fact of the tool at its `safe`
 value from the fact schema, asked for by an agent in the environment that `facts.environment` says,
 with well-formed arguments, an executor, and mode `act` so that the rules' own verdict shows. The
-case changes what it is about.
+case changes what it is about. `case_documents.py` reads cases from files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from loop4.domain import (
     Action,
     ApprovalNeed,
     Effect,
     Fact,
-    FactScalar,
     Json,
     Mode,
     RequesterKind,
     Verdict,
 )
-from loop4.policies.documents import Document, Node, unknown
 from loop4.policies.gate import judge
 from loop4.policies.policy import Policy
-from loop4.policies.rules import Binding, ToolDeclaration
+from loop4.policies.rules import Binding
 
 NOW_MS = 1_700_000_000_000
-BOUND = "bound"
-
-_KEYS = (
-    "tools", "facts", "missing", "age_s", "agent", "service", "action_environment", "arguments",
-    "mode", "executor", "rules", "includes", "asks", "escalates_to", "obligations",
-)  # fmt: skip
 _ARGUMENTS: Mapping[str, Json] = {
     "string": "x", "int": 1, "bool": True, "strings": ["x"], "object": {},
 }  # fmt: skip
@@ -76,14 +67,31 @@ class Failure:
     reasons: tuple[str, ...] = field(default=())
 
 
-def policy_cases(documents: Iterable[Document], policy: Policy) -> tuple[Case, ...]:
-    """All cases, one per matched tool. Raises PolicyError for an unknown tool, fact or rule."""
-    cases: list[Case] = []
-    for document in documents:
-        if document.kind == "PolicyTest":
-            for node in document.spec.fields(("cases",))["cases"].items():
-                cases += _cases(node, policy)
-    return tuple(cases)
+def safe_facts(policy: Policy, tool: str, now_ms: int = NOW_MS) -> dict[str, Fact]:
+    """Every fact of the tool, fresh and at the value to which no shipped rule objects."""
+    return {
+        name: Fact(policy.facts[name].safe, now_ms, policy.facts[name].source)
+        for name in policy.tools[tool].facts
+    }
+
+
+def safe_action(policy: Policy, tool: str, facts: Mapping[str, Fact]) -> Action:
+    """A well-formed action that agrees with these facts about environment and requester."""
+    values = {name: fact.value for name, fact in facts.items()}
+    is_person = values.get("requester_kind") == "person"
+    return Action(
+        action_id="case",
+        incident_id="case",
+        tool=tool,
+        target="orders",
+        service="orders",
+        environment=str(values.get("environment", "lab")),
+        arguments={name: _ARGUMENTS[kind] for name, kind in policy.tools[tool].arguments.items()},
+        target_revision="case",
+        agent="remediation",
+        requester="somebody" if is_person else "remediation",
+        requester_kind=RequesterKind.PERSON if is_person else RequesterKind.AGENT,
+    )
 
 
 def run_cases(cases: Sequence[Case], policy: Policy) -> tuple[Failure, ...]:
@@ -158,125 +166,3 @@ def _list(rules: Sequence[str]) -> str:
 
 def _need(need: ApprovalNeed | None) -> str:
     return f"{need.need} {need.role} within {need.ttl_s} s" if need else "nobody"
-
-
-def _cases(node: Node, policy: Policy) -> list[Case]:
-    fields = node.fields(("name",), ("tool", "expect", *_KEYS))
-    if ("tool" in fields) == ("tools" in fields):
-        raise node.error("expected either 'tool' or 'tools'")
-    if "expect" not in fields and "includes" not in fields:
-        raise node.error("expected the key 'expect', 'includes' or both")
-    expected = _expected(fields, policy)
-    tools = _tools(fields["tool"] if "tool" in fields else fields["tools"], policy)
-    return [_case(fields, policy.tools[tool], policy, expected) for tool in tools]
-
-
-def _tools(node: Node, policy: Policy) -> list[str]:
-    found: list[str] = []
-    for value in node.one_or_more():
-        pattern = value.text()
-        names = [name for name in policy.tools if fnmatchcase(name, pattern)]
-        if pattern in ("class:read", "class:write", "class:notify"):
-            kind = pattern.removeprefix("class:")
-            names = [name for name, tool in policy.tools.items() if tool.tool_class == kind]
-        if not names:
-            raise value.error(unknown("tool", pattern, policy.tools))
-        found += [name for name in names if name not in found]
-    return found
-
-
-def _case(
-    fields: Mapping[str, Node], tool: ToolDeclaration, policy: Policy, expected: Expected
-) -> Case:
-    facts = _facts(fields, tool, policy)
-    values = {name: fact.value for name, fact in facts.items()}
-    kind = values.get("requester_kind", "agent")
-    agent = fields["agent"].text() if "agent" in fields else "remediation"
-    mode = fields["mode"].choice("mode", (*Mode, BOUND)) if "mode" in fields else Mode.ACT.value
-    environment = str(values.get("environment", "lab"))
-    if "action_environment" in fields:
-        environment = fields["action_environment"].text()
-    action = Action(
-        action_id="case",
-        incident_id="case",
-        tool=tool.name,
-        target="orders",
-        service=fields["service"].text() if "service" in fields else "orders",
-        environment=environment,
-        arguments=_arguments(fields, tool),
-        target_revision="case",
-        agent=agent,
-        requester=agent if kind == "agent" else "somebody",
-        requester_kind=RequesterKind.PERSON if kind == "person" else RequesterKind.AGENT,
-    )
-    return Case(
-        name=fields["name"].text(),
-        tool=tool.name,
-        mode=None if mode == BOUND else Mode(mode),
-        has_executor="executor" not in fields or fields["executor"].boolean(),
-        action=action,
-        facts=facts,
-        expected=expected,
-    )
-
-
-def _facts(fields: Mapping[str, Node], tool: ToolDeclaration, policy: Policy) -> dict[str, Fact]:
-    values: dict[str, FactScalar] = {name: policy.facts[name].safe for name in tool.facts}
-    ages: dict[str, int] = {}
-    for key, value in _named_facts(fields.get("facts"), tool):
-        if not isinstance(value.content, bool | int | str):
-            raise value.error(f"found {value.describe()}, expected a value of fact {key!r}")
-        values[key] = value.content
-    for key, value in _named_facts(fields.get("age_s"), tool):
-        ages[key] = value.integer(-1_000_000_000, 1_000_000_000)
-    for missing in fields["missing"].items() if "missing" in fields else ():
-        values.pop(missing.choice("fact", tool.facts), None)
-    return {
-        name: Fact(value, NOW_MS - 1000 * ages.get(name, 0), "case")
-        for name, value in values.items()
-    }
-
-
-def _named_facts(node: Node | None, tool: ToolDeclaration) -> list[tuple[str, Node]]:
-    mapping = node.mapping() if node is not None else {}
-    for name in mapping:
-        if node is not None and name not in tool.facts:
-            raise node.keys[name].error(unknown(f"fact of {tool.name!r}", name, tool.facts))
-    return list(mapping.items())
-
-
-def _arguments(fields: Mapping[str, Node], tool: ToolDeclaration) -> dict[str, Json]:
-    arguments = {name: _ARGUMENTS[kind] for name, kind in tool.arguments.items()}
-    if "arguments" in fields:
-        given = {key: node.plain() for key, node in fields["arguments"].mapping().items()}
-        arguments |= given
-    return arguments
-
-
-def _expected(fields: Mapping[str, Node], policy: Policy) -> Expected:
-    asks = None
-    if "asks" in fields:
-        need = fields["asks"].fields(("role", "need", "ttl_s"))
-        asks = ApprovalNeed(
-            role=need["role"].text(),
-            need=need["need"].integer(1, 100),
-            ttl_s=need["ttl_s"].integer(1, 10**9),
-        )
-    obligations = None
-    if "obligations" in fields:
-        obligations = {
-            name: value.integer(1, 10**9) for name, value in fields["obligations"].mapping().items()
-        }
-    return Expected(
-        effect=Effect(fields["expect"].choice("effect", Effect)) if "expect" in fields else None,
-        rules=_rule_ids(fields["rules"], policy) if "rules" in fields else None,
-        includes=_rule_ids(fields["includes"], policy) if "includes" in fields else (),
-        asks=asks,
-        escalates_to=fields["escalates_to"].text() if "escalates_to" in fields else None,
-        obligations=obligations,
-    )
-
-
-def _rule_ids(node: Node, policy: Policy) -> tuple[str, ...]:
-    known = [rule.rule_id for rule in policy.rules]
-    return tuple(value.choice("rule", known) for value in node.items())

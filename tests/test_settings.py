@@ -56,7 +56,7 @@ def test_a_path_in_a_named_file_is_relative_to_that_file(tmp_path: Path) -> None
         ({}, "[data]\n", "'data': expected text, found a dict"),
         ({}, 'token = "x"\n', "'token' is a secret.*LOOP4_TOKEN"),
         ({}, "data = \n", "is not valid TOML"),
-        ({}, 'world = "localhost:1"\n', "'world': expected a URL"),
+        ({}, 'world = "lab"\n', "'world': expected KIND:PLACE"),
         ({"LOOP4_METRICS_URL": "ftp://x"}, "", "LOOP4_METRICS_URL: expected a URL"),
         ({"LOOP4_CONFIG": "gone.toml"}, "", "no such file"),
     ],

@@ -21,7 +21,7 @@ from loop4.cli.fleet_options import (
 from loop4.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from loop4.domain import Event
+    from loop4.domain import Event, Json
     from loop4.graphs.runner import Handled
     from loop4.settings import Settings
 
@@ -37,7 +37,7 @@ def command(
     settings = settings_with(data, operations, rules)
     given = _authenticated(read_event_file(event), settings)
     handled = asyncio.run(_handle(settings, given))
-    body = {
+    body: dict[str, Json] = {
         "incident": handled.incident_id,
         "run": handled.run_id,
         "started": handled.started,

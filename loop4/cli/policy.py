@@ -80,7 +80,7 @@ def test(
 
 
 def _load(rules: Path | None, bindings: list[Path] | None) -> tuple[Policy, tuple[Case, ...]]:
-    from loop4.policies.cases import policy_cases
+    from loop4.policies.case_documents import policy_cases
     from loop4.policies.load import load_policy, rules_folder
 
     policy = load_policy(rules, bindings or ())

@@ -27,6 +27,8 @@ _ADVICE = {
 
 def explain(path: Path, error: Exception) -> LedgerError:
     """Return the one-line error that stands for a failure of the database."""
+    if isinstance(error, UnicodeEncodeError | OverflowError):
+        return LedgerError(f"ledger {str(path)!r}: a value cannot be stored ({error})")
     cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig else error
     name = str(getattr(cause, "sqlite_errorname", ""))
     for prefix, advice in _ADVICE.items():
@@ -43,6 +45,8 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
     connection = sqlite3.connect(
         uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
     )
+    # bytes that are no UTF-8 were put there by somebody else; `evidence.verify` names the record
+    connection.text_factory = _text
     try:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA synchronous=FULL")
@@ -52,6 +56,10 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
         connection.close()
         raise
     return connection
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")
 
 
 def _is_still(path: Path) -> bool:

@@ -178,14 +178,10 @@ def _digest(columns: Mapping[str, str | int] | RowMapping) -> str:
 def _problem(row: RowMapping, seq: int, previous: str) -> str:
     if row["seq"] != seq:
         return f"evidence record {seq} is missing (the next one found is {row['seq']})"
-    if not all(isinstance(row[name], str) for name in (*_TEXTS, "previous", "digest")):
-        return f"evidence record {seq} was changed: a column is not text"
-    if not isinstance(row["at_ms"], int):
-        return f"evidence record {seq} was changed: its time is not a number"
     try:
         expected = _digest(row)
     except ValueError:
-        return f"evidence record {seq} was changed: a column cannot be hashed"
+        return f"evidence record {seq} was changed: a column holds what the ledger never writes"
     if row["digest"] != expected:
         return f"evidence record {seq} was changed: its content does not match its digest"
     if row["previous"] != previous:

@@ -22,6 +22,9 @@ from sqlalchemy.sql import Executable
 from loop4.errors import LedgerError
 from loop4.ledger import database, schema
 
+# the last two are values that SQLite cannot hold: a lone surrogate, a huge integer
+_FAILURES = (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError)
+
 
 class Tx:
     """An open transaction. Only good inside the `with` block that gave it."""
@@ -52,7 +55,7 @@ class Tx:
         self._usable()
         try:
             return self._connection.execute(statement, values).rowcount
-        except exc.SQLAlchemyError as error:
+        except _FAILURES as error:
             self._broken = True
             raise database.explain(self._ledger.path, error) from error
 
@@ -64,7 +67,7 @@ class Tx:
         self._usable()
         try:
             return self._connection.execute(statement).mappings().all()
-        except exc.SQLAlchemyError as error:
+        except _FAILURES as error:
             self._broken = True
             raise database.explain(self._ledger.path, error) from error
 
@@ -231,7 +234,7 @@ class Ledger:
     def _create(self, tx: Tx) -> None:
         connection = tx._connection
         try:
-            schema.metadata.create_all(connection)
+            schema.metadata.create_all(connection, checkfirst=False)
             for trigger in schema.TRIGGERS:
                 connection.exec_driver_sql(trigger)
         except exc.SQLAlchemyError as error:

@@ -26,16 +26,18 @@ HOLD = (
 
 
 def test_stop_leaves_no_process_even_when_the_block_fails(tmp_path: Path) -> None:
-    seen: set[int] = set()
-    with pytest.raises(ZeroDivisionError), Lab.start(tmp_path) as lab:
-        seen = processes_of(tmp_path)
-        assert len(seen) == 15
-        with pytest.raises(LabError, match="a lab is running in"):
-            Lab.start(tmp_path)
-        assert processes_of(tmp_path) == seen
-        raise ZeroDivisionError
+    def fail_inside() -> None:
+        with Lab.start(tmp_path):
+            seen = processes_of(tmp_path)
+            assert len(seen) == 15
+            with pytest.raises(LabError, match="a lab is running in"):
+                Lab.start(tmp_path)
+            assert processes_of(tmp_path) == seen
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
     assert processes_of(tmp_path) == set()
-    lab.stop()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

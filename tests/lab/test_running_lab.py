@@ -14,7 +14,7 @@ from loop4.lab.clock import WallClock
 from loop4.lab.faults import Profile, Target
 from loop4.lab.lab import Lab
 from loop4.tools.backends.lab import LabConnection, LabSystem, LabWriter
-from loop4.tools.backends.ports import Instance, Series, Workload, WriteResult
+from loop4.tools.backends.ports import Instance, Series, Span, Workload, WriteResult
 from tests.lab.conftest import wait_until
 
 pytestmark = pytest.mark.live
@@ -243,27 +243,32 @@ def test_a_failing_version_shows_in_traces_and_logs_but_not_by_name(
     async def check() -> None:
         async with LabSystem(connection) as system:
 
-            async def has_failures() -> bool:
-                until_ms = WallClock().now_ms()
-                found = await system.spans(started_ms, until_ms, errors_only=True)
-                return {s.service for s in found} == {"gateway", "orders", "payments"}
+            async def whole_trace() -> list[Span]:
+                found = await system.spans(started_ms, WallClock().now_ms(), errors_only=True)
+                by_trace: dict[str, list[Span]] = {}
+                for span in found:
+                    by_trace.setdefault(span.trace_id, []).append(span)
+                return next((t for t in by_trace.values() if len(t) == 5), [])
 
-            await wait_until(has_failures)
+            async def has_failed_trace() -> bool:
+                return bool(await whole_trace())
+
+            await wait_until(has_failed_trace)
             until_ms = WallClock().now_ms()
-            failed = await system.spans(started_ms, until_ms, errors_only=True)
-            calls = [s for s in failed if s.service == "orders" and s.kind == "client"]
-            assert calls
-            assert {(s.peer, s.status) for s in calls} == {("payments", 500)}
-            server = next(s for s in failed if s.service == "payments" and s.text == reason)
-            assert (server.kind, server.version, server.status) == ("server", "2.33.0", 500)
-            assert server.parent_id in {s.span_id for s in calls}
-            roots = [s for s in failed if s.service == "gateway" and s.kind == "server"]
-            assert {s.parent_id for s in roots} == {""}
+            failed = {(s.service, s.kind): s for s in await whole_trace()}
+            served, call = failed["payments", "server"], failed["orders", "client"]
+            assert (served.text, served.status, served.version) == (reason, 500, "2.33.0")
+            assert served.instance.startswith("payments-")
+            assert served.parent_id == call.span_id
+            assert (call.peer, call.status) == ("payments", 500)
+            assert failed["gateway", "server"].parent_id == ""
             logs = await system.records(
                 started_ms, until_ms, service="payments", min_severity="ERROR"
             )
             assert any(r.body == f"checkout failed: {reason} (status 500)" for r in logs)
-            everything = json.dumps([str(s) for s in failed] + [str(r) for r in logs]).lower()
+            everything = json.dumps(
+                [str(s) for s in failed.values()] + [str(r) for r in logs]
+            ).lower()
             for word in ("inject", "fault", "chaos", "profile"):
                 assert word not in everything
 

@@ -24,7 +24,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes: list[subprocess.Popen[str]] = []
 
     def run(*arguments: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(  # noqa: S603  (our own script, no shell)
+        process = subprocess.Popen(
             [sys.executable, str(WORKERS), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

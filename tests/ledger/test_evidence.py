@@ -87,17 +87,29 @@ def test_an_empty_chain_verifies(ledger: Ledger) -> None:
         assert evidence.verify(tx) == VerifyReport(True, 0, 0, "", evidence.GENESIS)
 
 
-@pytest.mark.parametrize("seq", range(1, RECORDS + 1))
-@pytest.mark.parametrize("column", COLUMNS)
-@pytest.mark.parametrize("how", ["changed", "emptied", "a blob"])
+@pytest.mark.parametrize(
+    ("seq", "column", "how"),
+    [(seq, column, "changed") for seq in range(1, RECORDS + 1) for column in COLUMNS]
+    + [(RECORDS, column, how) for column in COLUMNS for how in ("emptied", "a blob", "no UTF-8")],
+)
 def test_changing_any_column_of_any_record_is_found_and_names_it(
     copy: Path, seq: int, column: str, how: str
 ) -> None:
     if column in ("seq", "at_ms"):
-        value = {"changed": f"{column} + 100", "emptied": "0", "a blob": f"-{column}"}[how]
+        value = {
+            "changed": f"{column} + 100",
+            "emptied": "0",
+            "a blob": f"-{column}",
+            "no UTF-8": f"{column} + 1000",
+        }[how]
     else:
         text = f"{column} || ' '" if column != "digest" else "lower(hex(randomblob(32)))"
-        value = {"changed": text, "emptied": "''", "a blob": f"CAST({column} AS BLOB)"}[how]
+        value = {
+            "changed": text,
+            "emptied": "''",
+            "a blob": f"CAST({column} AS BLOB)",
+            "no UTF-8": "CAST(X'fffe' AS TEXT)",
+        }[how]
     _tamper(copy, f"UPDATE evidence SET {column} = {value} WHERE seq = {seq}")
     report = _verify(copy)
     assert not report.ok
@@ -168,6 +180,11 @@ def test_a_cut_tail_is_found_even_when_the_head_was_set_back(copy: Path) -> None
 def test_a_changed_head_is_found(copy: Path, value: str) -> None:
     _tamper(copy, f"UPDATE meta SET value = '{value}' WHERE key = 'evidence_head'")
     assert _verify(copy).first_bad_seq == RECORDS
+
+
+def test_a_changed_count_in_the_head_is_found(copy: Path) -> None:
+    _tamper(copy, "UPDATE meta SET value = replace(value, '\"count\":5', '\"count\":4')")
+    assert _verify(copy).problem == "the chain has 5 records, its head says 4"
 
 
 def test_a_lost_head_is_found(copy: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 
 from loop4.errors import LedgerError
-from loop4.ledger import budgets, contents, evidence, intents, runner, schema
+from loop4.ledger import budgets, contents, evidence, intents, outbox, runner, schema
 from loop4.ledger.ledger import Ledger
 
 Start: TypeAlias = "Callable[..., subprocess.Popen[str]]"
@@ -101,6 +101,14 @@ def test_a_transaction_that_swallows_a_failed_statement_writes_nothing(ledger: L
         swallow()
     with ledger.read() as tx:
         assert tx.rows(schema.contents.select()) == []
+
+
+@pytest.mark.parametrize("value", ["lone surrogate \ud800", "at \udcff"])
+def test_text_that_cannot_be_stored_is_one_clear_line(ledger: Ledger, value: str) -> None:
+    with pytest.raises(LedgerError, match="a value cannot be stored"):
+        _append(ledger, run_id=value)
+    with pytest.raises(LedgerError, match="a value cannot be stored"):
+        _append(ledger, at_ms=2**70)
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
@@ -264,6 +272,11 @@ def test_fences_rise_over_ledgers_that_are_opened_again(tmp_path: Path) -> None:
         with Ledger.open(tmp_path / "ledger.db") as ledger, ledger.transaction() as tx:
             fences.append(runner.next_fence(tx))
     assert fences == [1, 2, 3]
+
+
+def _append(ledger: Ledger, *, run_id: str = "", at_ms: int = 1) -> None:
+    with ledger.transaction() as tx:
+        outbox.put(tx, run_id, "kind", {}, now_ms=at_ms)
 
 
 def _sql(path: Path, statement: str, *values: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import loop4.lab
 from loop4.policies.context import ContextSource, read_context
 
 FILES = (
@@ -98,3 +99,8 @@ def test_the_record_names_every_source(tmp_path: Path) -> None:
     assert isinstance(sources, list)
     assert len(sources) == 9
     assert body["missing_required"] == []
+
+
+def test_the_labs_folder_has_all_nine() -> None:
+    report = read_context(Path(loop4.lab.__path__[0]) / "operations", NOW_MS)
+    assert [s.name for s in report.sources if s.is_missing] == []

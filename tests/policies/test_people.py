@@ -34,6 +34,10 @@ def test_nobody_votes_where_nobody_is_named(tmp_path: Path) -> None:
     assert load(tmp_path, render([])).find_voter("any") is None
 
 
+def test_an_empty_token_is_nobodys_even_if_somebody_holds_it() -> None:
+    assert People((Person("nobody", (), token_digest("")),)).find_voter("") is None
+
+
 def test_every_person_is_compared_whoever_matches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

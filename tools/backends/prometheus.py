@@ -53,6 +53,7 @@ class PrometheusMetrics:
             timeout=deadline_s,
             follow_redirects=False,
             trust_env=False,
+            verify=parsed.scheme == "https",  # without TLS, loading certificates is lost time
         )
 
     async def __aenter__(self) -> PrometheusMetrics:
@@ -162,11 +163,11 @@ def _checked(url: str) -> tuple[str, httpx.URL]:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise SettingsError(f"metrics URL {url!r}: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise SettingsError(f"metrics URL {url!r}: expected one such as http://127.0.0.1:9090")
-    if parsed.query or parsed.fragment:
-        raise SettingsError(f"metrics URL {url!r}: expected a base address without ? and #")
     shown = str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else url
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise SettingsError(f"metrics URL {shown!r}: expected one such as http://127.0.0.1:9090")
+    if parsed.query or parsed.fragment:
+        raise SettingsError(f"metrics URL {shown!r}: expected a base address without ? and #")
     return shown.rstrip("/"), parsed
 
 

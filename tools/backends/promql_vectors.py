@@ -235,9 +235,10 @@ def _bucket_quantile(quantile: float, buckets: list[tuple[float, float]]) -> flo
     if len(bounds) < 2 or bounds[-1] != math.inf:
         return math.nan
     for index in range(1, len(counts)):
-        counts[index] = max(counts[index], counts[index - 1])
+        if counts[index] < counts[index - 1]:
+            counts[index] = counts[index - 1]
     total = counts[-1]
-    if not total > 0:
+    if total == 0:
         return math.nan
     rank = quantile * total
     index = next((i for i, count in enumerate(counts[:-1]) if count >= rank), len(counts) - 1)

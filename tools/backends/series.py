@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -212,7 +213,7 @@ def _forget(series: StoredSeries, before_ms: int) -> None:
 
 
 # Prometheus' expressions are RE2; what Python reads differently, or not at all, is refused.
-_OTHER_IN_PYTHON = re.compile(r"\\[pPQEzZCx]|\[:|\(\?(?![:i])|[*+?}]\+|&&|--|~~")
+_OTHER_IN_PYTHON = re.compile(r"\\[pPQEzZCx]|\[:|\(\?(?![:i])|[*+?}]\+")
 
 
 @lru_cache(maxsize=1024)
@@ -222,8 +223,10 @@ def _anchored(expression: str) -> re.Pattern[str]:
             f"regular expression {expression!r}: {odd.group()!r} is not supported here"
         )
     try:
-        return re.compile(expression, re.DOTALL | re.ASCII)
-    except (re.error, OverflowError, RecursionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # set operations inside [...]
+            return re.compile(expression, re.DOTALL | re.ASCII)
+    except (re.error, FutureWarning, OverflowError, RecursionError) as error:
         raise QueryError(
             f"regular expression {expression!r} is not supported here: {error}"
         ) from error

@@ -1,0 +1,62 @@
+"""`loop4 demo`: break a small real system and watch the fleet mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from loop4.errors import UsageError
+
+if TYPE_CHECKING:
+    from loop4.cli.demo_run import DemoReport
+
+DEFAULT = "bad-deploy"
+SECOND = "crash-loop"
+
+
+def command(
+    scenario: Annotated[
+        str, typer.Option(metavar="NAME", help="Only this one; see `loop4 lab scenarios`.")
+    ] = "",
+    seed: Annotated[int, typer.Option(metavar="N", help="Draws service, sizes and times.")] = 1,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Approve as the demo's on-call, without asking.")
+    ] = False,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Plain lines, no live view.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to work; default: a new temporary folder."),
+    ] = None,
+) -> None:
+    """Start the lab, inject a fault, and let the fleet detect, decide, ask, act, prove and report."""
+    from loop4.cli.demo_run import Demo
+    from loop4.lab.scenarios import draw
+
+    draw(scenario or DEFAULT, seed)
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UsageError(f"--json {str(json_file)!r}: its folder does not exist; make it first")
+    root = folder or Path(tempfile.mkdtemp(prefix="loop4-demo-"))
+    is_live = sys.stdout.isatty() and not headless
+    asks = sys.stdin.isatty() and not yes and not headless
+    demo = Demo(root, seed=seed, is_live=is_live, asks=asks)
+    names = (scenario,) if scenario else (DEFAULT, SECOND)
+    report = asyncio.run(demo.run(names))
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    raise typer.Exit(_code(report))
+
+
+def _code(report: DemoReport) -> int:
+    """0 when every incident is resolved and the chain verifies."""
+    return 0 if report.is_well else 1
