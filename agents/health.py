@@ -9,6 +9,7 @@ from loop4.agents.agent import Agent, Brief, Report
 from loop4.agents.investigation import investigate, related_services
 from loop4.domain import EventKind, Finding, Reading, SourceKind
 from loop4.policies.targets import BurnWindow, Target
+from loop4.tools.analysis.compare import wilson
 from loop4.tools.backends.ports import Series
 from loop4.tools.reader import Read, Reader
 
@@ -60,8 +61,9 @@ async def _read_pair(reader: Reader, target: Target, window: BurnWindow, at_ms: 
     if requests < MINIMUM_REQUESTS:
         gap = f"only {requests:.0f} requests of {target.service} in {window.short_s} s"
         return Burn(target, window, Reading.NO_DATA, 0, 0, evidence, gap)
-    limit = window.factor * (10_000 - target.objective_bp) / 10_000
-    failed = short_ratio > limit and long_ratio > limit
+    limit = target.threshold(window)
+    at_least, _ = wilson(min(requests, max(0.0, short_ratio * requests)), requests)
+    failed = short_ratio > limit and long_ratio > limit and at_least > target.budget_ratio
     return Burn(
         target,
         window,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loop4.domain import Action, Effect, IntentState, Json, Outcome, Permit
+from loop4.domain import Action, ApprovalState, Effect, IntentState, Json, Outcome, Permit
 from loop4.errors import PermitError
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.gate import Judged, judge_item, record_decision
@@ -46,7 +46,8 @@ class Actor:
         self._executors = executors.Executors(fleet.hands, self._office)
 
     async def act(self, state: RunState) -> RunState:
-        """Run the step in hand. A batch of notices shares one intent and one outcome transaction.
+        """Run the step in hand. A batch of notices shares one intent and one outcome
+        transaction.
         """
         steps = read_steps(self._fleet, state["plan"])
         if state["step"] >= len(steps):  # a crash lost the draft: back to plan it again
@@ -107,7 +108,9 @@ class Actor:
             raise _Refusal(f"the restart budget of {action.service} is used up")
         used = judged.verdict.approval_id
         if used:
-            outbox.done(tx, f"resume:{state['run_id']}:{used}", now_ms=now_ms)
+            outbox.done(
+                tx, f"resume:{state['run_id']}:{used}:{ApprovalState.APPROVED}", now_ms=now_ms
+            )
         if used and not approvals.consume(
             tx, used, judged.digest, self._fleet.policy.version, now_ms
         ):
@@ -260,7 +263,8 @@ class Actor:
         return self._settle_write(state, action, outcome)
 
     async def _retry(self, state: RunState, item: Item, intent: Intent) -> RunState:
-        """Proven not done: judge again; the approval that this intent consumed still counts for it.
+        """Proven not done: judge again; the approval that this intent consumed still counts for
+        it.
         """
         fleet = self._fleet
         judged = await judge_item(fleet, state, item, consumed_by_us=intent.approval_id)

@@ -1,4 +1,5 @@
-"""The chosen agents work side by side; what they return is checked, bounded and kept as evidence.
+"""The chosen agents work side by side; what they return is checked, bounded and kept as
+evidence.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from loop4.tools.reader import Reader, ReadRecord
 
 PROPOSALS_PER_AGENT = 4
 AGENT_DEADLINE_S = 60.0
+ASK_AGAIN_MS = 5_000  # doubled each time: early evidence is thin
+ASK_LIMIT = 4
 
 
 async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
-    """Run the playbooks in parallel; store findings and proposals; keep the reads that are cited.
+    """Run the playbooks in parallel; store findings and proposals; keep the reads that are
+    cited.
     """
     with fleet.ledger.read() as tx:
         event = events.get(tx, state["event"])
@@ -140,7 +144,13 @@ def _record(
     if missing:
         append("missing", {"missing": list(missing)})
     body: list[Json] = [proposal_body(p) for p in allowed]
-    return {"findings": digests, "proposals": fleet.drafts.put(body)}
+    asked = state.get("asked", 0) + 1
+    return {
+        "findings": digests,
+        "proposals": fleet.drafts.put(body),
+        "asked": asked,
+        "ask_again_ms": now_ms + ASK_AGAIN_MS * 2 ** (asked - 1) if asked < ASK_LIMIT else 0,
+    }
 
 
 def _bounds(fleet: Fleet, name: str) -> frozenset[str]:

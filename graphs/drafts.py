@@ -55,9 +55,16 @@ class Drafts:
         with self._ledger.read() as tx:
             return contents.get(tx, name) if contents.has(tx, name) else None
 
+    def flush(self) -> None:
+        """Write what waits now: a decision must find the evidence it rests on in the ledger."""
+        if self._bodies or self._records:
+            with self.transaction():
+                pass
+
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
-        """A ledger transaction that writes the drafts first; they are forgotten once it committed.
+        """A ledger transaction that writes the drafts first; they are forgotten once it
+        committed.
         """
         bodies, records = dict(self._bodies), list(self._records)
         with self._ledger.transaction() as tx:

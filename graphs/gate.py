@@ -1,4 +1,5 @@
-"""The gate's node: facts, verdict, record. It decides nothing itself; `policies.gate.judge` does.
+"""The gate's node: facts, verdict, record. It decides nothing itself; `policies.gate.judge`
+does.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ async def decide(fleet: Fleet, state: RunState) -> RunState:
         return {"plan": "", "next": "plan"}
     step = steps[state["step"]]
     if step.kind == WRITE:
+        fleet.drafts.flush()
         return await _decide_write(fleet, state, step.items[0])
     return await _decide_notices(fleet, state, step)
 

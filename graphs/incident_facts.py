@@ -40,7 +40,8 @@ def _finding(body: Mapping[str, Json]) -> Finding:
 
 
 def cause_of(findings: Sequence[Finding]) -> str:
-    """The cause in one word and name, e.g. `guilty_change:orders`; `none` without an explanation.
+    """The cause in one word and name, e.g. `guilty_change:orders`; `none` without an
+    explanation.
     """
     best = leading(findings)
     if best is None or best.kind in ("no_guilty_change", "unknown"):

@@ -37,7 +37,7 @@ WAYS = {
     "approve": ("gate", "approve"),
     "act": ("wait", "plan", "gate", "escalate", "end"),
     "wait": ("verify",),
-    "verify": ("wait", "report", "escalate"),
+    "verify": ("wait", "agents", "report", "escalate"),
     "escalate": ("gate", "plan", "report", "end"),
     "report": ("gate", "end"),
 }

@@ -15,7 +15,8 @@ from loop4.graphs.sweep import events_of, instance_events, read_targets
 
 @dataclass(slots=True)
 class Patrol:
-    """Beats over one fleet. Remembers which breaches it has told the runner of, until they clear.
+    """Beats over one fleet. Remembers which breaches it has told the runner of, until they
+    clear.
     """
 
     fleet: Fleet

@@ -70,7 +70,7 @@ def _first(fleet: Fleet, state: RunState) -> RunState:
         proposals = fleet.drafts.get(state["proposals"])
         if proposals is None:  # a crash lost what the agents said; they only read, so ask again
             return {"plan": "", "next": "agents"}
-        steps = notices.first_notices(fleet, incident, state)
+        steps = notices.first_notices(fleet, incident, state) if state["asked"] == 1 else []
         steps += [Step(WRITE, (item,)) for item in order(_items(proposals))[:MAX_WRITES]]
     if not steps:
         told: RunState = {**state, "phase": phase}

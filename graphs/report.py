@@ -1,4 +1,5 @@
-"""The end of a run: what the organisation learns, and the handing over when a person must own it.
+"""The end of a run: what the organisation learns, and the handing over when a person must own
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def report(fleet: Fleet, state: RunState) -> RunState:
 
 
 def escalate(fleet: Fleet, state: RunState) -> RunState:
-    """Page a person with the reason; the run then reports and closes as escalated, not as resolved.
+    """Page a person with the reason; the run then reports and closes as escalated, not as
+    resolved.
     """
     incident = fleet.incident(state["incident_id"])
     items = notices.escalation_notices(fleet, incident, state)

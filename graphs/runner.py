@@ -48,7 +48,8 @@ class Runner:
         self._graph = compiled(fleet, saver)
 
     async def handle(self, event: Event) -> Handled:
-        """Accept an event once. It opens an incident and runs it, or goes to the live run's inbox.
+        """Accept an event once. It opens an incident and runs it, or goes to the live run's
+        inbox.
         """
         fleet = self._fleet
         now_ms = fleet.clock.now_ms()

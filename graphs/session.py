@@ -74,9 +74,12 @@ async def open_session(
 
 
 def _make(folder: Path) -> None:
-    """The data folder, made if it is not there. Raises LedgerError with the reason if it cannot be.
+    """The data folder, made if it is not there. Raises LedgerError with the reason if it cannot
+    be.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LedgerError(f"data folder {str(folder)!r} cannot be made: {error.strerror}") from error
+        raise LedgerError(
+            f"data folder {str(folder)!r} cannot be made: {error.strerror}"
+        ) from error

@@ -21,7 +21,8 @@ SCOPE_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The affected targets as they read now, the customers' share, and the severity that follows.
+    """The affected targets as they read now, the customers' share, and the severity that
+    follows.
     """
 
     burns: tuple[Burn, ...]

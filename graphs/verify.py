@@ -13,6 +13,7 @@ from loop4.errors import BackendError, LedgerError
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.incident_facts import cause_of, findings_of
 from loop4.graphs.state import RunState
+from loop4.graphs.steps import WRITE, read_steps
 from loop4.graphs.triage import measure, reader_for, related
 from loop4.ledger import events, evidence, incidents, intents, runs
 from loop4.policies.severity import deadlines
@@ -49,6 +50,8 @@ async def verify(fleet: Fleet, state: RunState) -> RunState:
     now_ms = fleet.clock.now_ms()
     looked = state.get("checks", 0) + 1
     reading = overall(checks)
+    if reading is Reading.FAIL and _may_ask_again(fleet, state, now_ms):
+        return {"next": "agents", "plan": "", "checks": looked}
     if reading is not Reading.PASS and not _out_of_time(fleet, state, event, now_ms):
         return await _look_again(fleet, state, event, looked, now_ms)
     _record(fleet, state, checks, reading, now_ms)
@@ -111,8 +114,19 @@ async def _check_instance(fleet: Fleet, event: Event) -> Check:
     return Check(name, Reading.PASS if well else Reading.FAIL, 0)
 
 
+def _may_ask_again(fleet: Fleet, state: RunState, now_ms: int) -> bool:
+    """Whether the agents get another look: nothing was proposed so far, and more evidence has come
+    in.
+    """
+    due = state.get("ask_again_ms", 0)
+    if not due or now_ms < due or state.get("acted_at_ms", 0) or state["phase"] != "act":
+        return False
+    return all(step.kind != WRITE for step in read_steps(fleet, state.get("plan", "")))
+
+
 def _out_of_time(fleet: Fleet, state: RunState, event: Event, now_ms: int) -> bool:
-    """After an act: some verification windows. Without one: the time to mitigate of the severity.
+    """After an act: some verification windows. Without one: the time to mitigate of the
+    severity.
     """
     acted = state.get("acted_at_ms", 0)
     services = related(fleet, event.service)

@@ -113,6 +113,8 @@ class Reconciler:
             )
         except (NotDelivered, NoAnswer):
             return  # the next round tries again
+        if reply.status != 200:
+            return
         self._pushed = table
         self._orchestrator.note_routing(json.loads(reply.body))
         self._orchestrator.note_status()
@@ -235,7 +237,7 @@ async def run(directory: Path, descriptor: int) -> None:
     client, clock = HttpClient(), WallClock()
     replicas = Replicas(directory, client, clock)
     with (directory / EFFECTS_LOG).open("a", encoding="utf-8") as effects:
-        orchestrator = Orchestrator(replicas, clock, wiring.started_ms, effects)
+        orchestrator = Orchestrator(replicas, clock, wiring.started_ms, wiring.seed, effects)
         reconciler = Reconciler(orchestrator, wiring, client)
         app = application(orchestrator, reconciler, wiring.tokens)
         try:

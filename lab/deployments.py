@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from loop4.canonical import digest
 from loop4.domain import Json
-from loop4.lab.topology import REPLICAS, SERVICES, version_of
+from loop4.lab.topology import REPLICAS, SERVICES, first_revision, version_of
 from loop4.tools.backends.ports import Change, Revision
 
 ALL_BP = 10_000
@@ -65,11 +65,11 @@ class Deployment:
             )
 
 
-def history(service: str, started_ms: int) -> tuple[Deployment, list[Change]]:
+def history(service: str, started_ms: int, seed: int) -> tuple[Deployment, list[Change]]:
     """A service that has run for a while: three revisions, the last one with all traffic, and the
     two deploys that brought the later ones.
     """
-    last = SERVICES[service].first_revision
+    last = first_revision(service, seed)
     position = list(SERVICES).index(service)
     revisions: dict[int, Revision] = {}
     for number in range(last - 2, last + 1):

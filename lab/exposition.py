@@ -51,7 +51,7 @@ class Registry:
         lines: list[str] = []
         for name, series in self._values.items():
             lines.append(f"# TYPE {name} {self._types[name]}")
-            lines += [f"{name}{{{key}}} {value:.12g}" for key, value in series.items()]
+            lines += [f"{name}{{{key}}} {float(value)!r}" for key, value in series.items()]
         constant = _labels(self._constant)
         for name, histogram in self._histograms.items():
             lines.append(f"# TYPE {name} histogram")
@@ -73,7 +73,7 @@ class _Histogram:
         for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self._counts, strict=True):
             running += count
             yield f'{name}_bucket{{{constant},le="{bound}"}} {running}'
-        yield f"{name}_sum{{{constant}}} {self._sum:.9g}"
+        yield f"{name}_sum{{{constant}}} {self._sum!r}"
         yield f"{name}_count{{{constant}}} {running}"
 
 

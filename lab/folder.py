@@ -16,7 +16,9 @@ ON_CALL = "on-call"
 
 @dataclass(frozen=True, slots=True)
 class OperationsCopy:
-    """A fresh operations folder. `token` belongs to the person of role on-call in its people.yaml."""
+    """A fresh operations folder. `token` belongs to the person of role on-call in its
+    people.yaml.
+    """
 
     root: Path
     person: str

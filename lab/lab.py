@@ -45,6 +45,7 @@ from loop4.lab.wiring import (
 START_TIMEOUT_S = 45.0
 WARM_UP_S = 15.0
 POLL_S = 0.05
+GRACE_S = 6.0  # longer than the orchestrator needs to end its replicas
 CALL_TIMEOUT_S = 5.0
 LOCK_FILE = "lab.lock"
 _PUBLIC = ("edge", "control", "store", "injector")  # in the order of --port P, P+1, ...
@@ -83,7 +84,7 @@ class Lab:
             lab._ready_ms = WallClock().now_ms()
             lab._write_connection()
         except BaseException:
-            end_all(children)
+            end_all(children, grace_s=GRACE_S)
             lock.close()
             raise
         return lab
@@ -101,7 +102,7 @@ class Lab:
 
     def stop(self) -> None:
         """End every process and wait for it. Calling it again does nothing."""
-        end_all(self._children)
+        end_all(self._children, grace_s=GRACE_S)
         self._children.clear()
         self._lock.close()
 

@@ -26,14 +26,16 @@ FLEET = "fleet"
 class Orchestrator:
     """All deployments, the change history, and the reconciling of replicas with them."""
 
-    def __init__(self, replicas: Replicas, clock: Clock, started_ms: int, effects: TextIO) -> None:
+    def __init__(
+        self, replicas: Replicas, clock: Clock, started_ms: int, seed: int, effects: TextIO
+    ) -> None:
         self.replicas = replicas
         self._clock = clock
         self._effects = effects
         self.changes: list[Change] = []
         self.deployments: dict[str, Deployment] = {}
         for name in SERVICES:
-            self.deployments[name], changes = history(name, started_ms)
+            self.deployments[name], changes = history(name, started_ms, seed)
             self.changes += changes
         self.changes.sort(key=lambda change: change.at_ms)
 

@@ -70,7 +70,7 @@ def spawn(
     sockets: Mapping[str, socket.socket],
 ) -> Child:
     """Start `python -m module`; the sockets arrive as `--<name>-fd N` and are closed here."""
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-P", "-m", module, *arguments]
     for purpose, bound in sockets.items():
         command += [f"--{purpose}-fd", str(bound.fileno())]
     with log.open("ab") as output:
@@ -87,7 +87,7 @@ def spawn(
     return Child(name, process)
 
 
-def end_all(children: Iterable[Child], *, grace_s: float = 2.0) -> None:
+def end_all(children: Iterable[Child], *, grace_s: float) -> None:
     """Ask all to end, wait, then kill what is left."""
     waiting = list(children)
     for child in waiting:

@@ -20,6 +20,7 @@ BACKOFF_FIRST_MS = 1000
 BACKOFF_MAX_MS = 2000
 DRAIN_S = 0.3  # from leaving the routing table to the stop signal
 POLL_S = 0.02
+GRACE_S = 1.5
 
 
 @dataclass(slots=True)
@@ -131,7 +132,7 @@ class Replicas:
 
     def end_all(self) -> None:
         """End every replica and wait."""
-        end_all(_children(self._all.values()))
+        end_all(_children(self._all.values()), grace_s=GRACE_S)
 
     def _start(self, replica: Replica) -> None:
         bound = bound_socket()

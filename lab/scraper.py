@@ -79,8 +79,8 @@ class Scraper:
                 timeout_s=SCRAPE_TIMEOUT_S,
             )
         except (NotDelivered, NoAnswer):
-            return [port for port in self._live if port > 0]
-        targets: list[int] = json.loads(reply.body)
+            return list(self._live)
+        targets: list[int] = json.loads(reply.body) if reply.status == 200 else list(self._live)
         return targets
 
     async def _scrape_one(self, port: int) -> None:
@@ -93,6 +93,8 @@ class Scraper:
                 timeout_s=SCRAPE_TIMEOUT_S,
             )
         except (NotDelivered, NoAnswer):
+            return
+        if reply.status != 200:
             return
         now_ms = self._clock.now_ms()
         before = self._live.get(port, {})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from types import FrameType
 from typing import TypeAlias
 
 import uvicorn
@@ -44,9 +46,16 @@ async def serve(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again when it has shut down; our caller still has work to do
+        signal.signal(number, _already_handled)
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in background]
         await server.serve(sockets=sockets)
         for task in tasks:
             task.cancel()
+
+
+def _already_handled(number: int, frame: FrameType | None) -> None:
+    """Nothing is left to do for this signal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 ENVIRONMENT = "lab"
@@ -19,16 +20,15 @@ class Service:
     upstream: str
     work_ms: float
     routes: tuple[str, ...]
-    first_revision: int
     major: int
 
 
 SERVICES: dict[str, Service] = {
     service.name: service
     for service in (
-        Service("gateway", "orders", 3.0, ("browse", "order", "checkout"), 57, 3),
-        Service("orders", "payments", 5.0, ("order", "checkout"), 41, 1),
-        Service("payments", BANK, 6.0, ("checkout",), 33, 2),
+        Service("gateway", "orders", 3.0, ("browse", "order", "checkout"), 3),
+        Service("orders", "payments", 5.0, ("order", "checkout"), 1),
+        Service("payments", BANK, 6.0, ("checkout",), 2),
     )
 }
 EDGE_SERVICE = "gateway"
@@ -40,6 +40,11 @@ LAST_HOP = {"browse": "gateway", "order": "orders", "checkout": "payments"}
 def calls_upstream(service: str, route: str) -> bool:
     """Whether `service` passes a request of `route` on (payments passes a checkout to the bank)."""
     return service == "payments" or LAST_HOP[route] != service
+
+
+def first_revision(service: str, seed: int) -> int:
+    """The revision that runs when the lab starts; the seed draws it."""
+    return random.Random(f"{seed}:{service}").randrange(21, 90)  # noqa: S311  (not a secret)
 
 
 def version_of(service: str, revision: int) -> str:

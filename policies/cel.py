@@ -15,11 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, TypeAlias
 
-MAX_LENGTH = 4096
+MAX_TOKENS = 500  # a chain of operators is as deep a tree as it is long
 MAX_DEPTH = 40
-MAX_INTEGER = 2**47  # with at most MAX_LENGTH terms no sum leaves CEL's 64 bits
+MAX_INTEGER = 2**47  # with at most MAX_TOKENS terms no sum leaves CEL's 64 bits
 
 Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in"]
 BinaryOperator: TypeAlias = Literal["&&", "||", "==", "!=", "<", "<=", ">", ">=", "in", "+", "-"]
@@ -100,9 +101,10 @@ class _Token:
 
 def parse(text: str) -> Tree:
     """The tree of a condition. Raises CelError with the place of the first fault."""
-    if len(text) > MAX_LENGTH:
-        raise CelError(f"condition is longer than {MAX_LENGTH} characters", MAX_LENGTH)
-    parser = _Parser(list(_tokens(text)))
+    tokens = list(islice(_tokens(text), MAX_TOKENS + 1))
+    if len(tokens) > MAX_TOKENS:
+        raise CelError(f"longer than {MAX_TOKENS} words; use two rules", tokens[-1].offset)
+    parser = _Parser(tokens)
     tree = parser.either(0)
     if parser.ahead.kind != "end":
         raise CelError(f"unexpected {parser.ahead.text!r}", parser.ahead.offset)

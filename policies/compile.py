@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from loop4.domain import Action, Fact
 from loop4.policies.cel import Binary, Constant, ListOf, Name, Tree, Unary
-from loop4.policies.facts import FUTURE_SKEW_MS, FactSchema, FactType
+from loop4.policies.facts import FUTURE_SKEW_MS, FactSchema, FactType, shown
 from loop4.policies.rules import Rule, ToolDeclaration
 
 CHUNK = 30  # rules per integer: Python adds and keeps integers of one 30-bit digit fastest
@@ -78,7 +78,7 @@ def argument_fault(tool: ToolDeclaration, action: Action) -> str:
         if name not in given:
             return f"argument {name!r} is missing"
         if not _is_argument(given[name], kind):
-            return f"argument {name!r} is {given[name]!r}, expected {kind}"
+            return f"argument {name!r} is {shown(given[name])}, expected {kind}"
     unknown = [name for name in given if name not in tool.arguments]
     if unknown and not tool.has_more_arguments:
         return f"argument {unknown[0]!r} is not declared for {tool.name!r}"

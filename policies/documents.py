@@ -157,7 +157,7 @@ class Document:
 
 def unknown(what: str, found: str, known: Iterable[str]) -> str:
     """The sentence for a word that is not one of `known`, with the nearest one."""
-    known = sorted(known)
+    known = sorted(map(str, known))  # members of enumerations as their words
     near = difflib.get_close_matches(found, known, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
     return f"unknown {what} {found!r}; {hint}"

@@ -68,16 +68,24 @@ class FactSchema:
         if not isinstance(fact, Fact):
             return f"fact {self.name!r} is a bare {type(fact).__name__}, without time and source"
         if not self.accepts(fact.value):
-            kind = type(fact.value).__name__
-            return f"fact {self.name!r} is {fact.value!r} ({kind}), expected {self.expected()}"
+            return f"fact {self.name!r} is {shown(fact.value)}, expected {self.expected()}"
         if type(fact.at_ms) is not int:
-            return f"fact {self.name!r} has no time: {fact.at_ms!r}"
+            return f"fact {self.name!r} has no time: {shown(fact.at_ms)}"
         age_ms = now_ms - fact.at_ms
         if age_ms > self.max_age_s * 1000:
             return f"fact {self.name!r} is stale: {age_ms} ms old, limit {self.max_age_s} s"
         if age_ms < -FUTURE_SKEW_MS:
             return f"fact {self.name!r} is from the future: {-age_ms} ms ahead"
         return ""
+
+
+def shown(value: object) -> str:
+    """A value and its type for a message, cut to a readable length."""
+    kind = type(value).__name__
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"a number of {value.bit_length()} bits ({kind})"
+    text = repr(value)
+    return f"{text[:60]}{'...' if len(text) > 60 else ''} ({kind})"
 
 
 class FactProvider(Protocol):

@@ -30,8 +30,8 @@ class Policy:
     tools: Mapping[str, ToolDeclaration]
     facts: Mapping[str, FactSchema]
     executors: frozenset[str] | None = None
-    plans: dict[PlanKey, Plan] = field(default_factory=dict)
-    _shared: dict[PlanKey, Plan] = field(default_factory=dict)
+    plans: dict[PlanKey, Plan] = field(default_factory=dict, init=False)
+    _shared: dict[PlanKey, Plan] = field(default_factory=dict, init=False)
 
     def mode_of(self, tool: str, environment: str, service: str) -> Mode:
         """The strictest mode that a binding gives; `observe` where no binding speaks."""

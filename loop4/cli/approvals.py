@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from loop4.ledger.approvals import Request
     from loop4.policies.people import Person
 
-app = typer.Typer(no_args_is_help=True, help="List requests for approval and vote on them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="List requests for approval and vote on them.",
+)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the request.")]
 OperationsOption = Annotated[

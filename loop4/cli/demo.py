@@ -39,7 +39,9 @@ def command(
         typer.Option(metavar="DIR", help="Where to work; default: a new temporary folder."),
     ] = None,
 ) -> None:
-    """Start the lab, inject a fault, and let the fleet detect, decide, ask, act, prove and report."""
+    """Start the lab, inject a fault, and let the fleet detect, decide, ask, act, prove and
+    report.
+    """
     from loop4.cli.demo_run import Demo
     from loop4.lab.scenarios import draw
 

@@ -252,12 +252,13 @@ class Demo:
                 or "no act"
             )
             out.print(
-                f"[bold]{result.scenario}[/] (seed {result.seed}): {result.severity}, {result.cause}"
+                f"[bold]{result.scenario}[/] (seed {result.seed}): "
+                f"{result.severity}, {result.cause}"
             )
             out.print(f"  {acts}")
             out.print(
-                f"  detected after {_s(result.detected_s)}, mitigated after {_s(result.mitigated_s)}, "
-                f"proven by telemetry after {_s(result.verified_s)}"
+                f"  detected after {_s(result.detected_s)}, "
+                f"mitigated after {_s(result.mitigated_s)}, proven by telemetry after {_s(result.verified_s)}"
             )
         for denied in report.denied:
             out.print(f"denied: {denied['tool']} on {denied['target']}: {denied['reasons']}")

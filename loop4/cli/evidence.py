@@ -13,7 +13,12 @@ from loop4.cli.data_folder import DataOption, JsonOption, open_ledger, plain, ut
 if TYPE_CHECKING:
     from loop4.ledger.evidence import EvidenceRecord
 
-app = typer.Typer(no_args_is_help=True, help="Show and verify the evidence chain.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Show and verify the evidence chain.",
+)
 
 
 @app.command()

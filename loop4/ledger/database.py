@@ -43,15 +43,16 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
     if read_only and _is_still(path):
         uri += "&immutable=1"
     connection = sqlite3.connect(
-        uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
+        uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False
     )
     # bytes that are no UTF-8 were put there by somebody else; `evidence.verify` names the record
     connection.text_factory = _text
     try:
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA synchronous=FULL")
         if not read_only:
             _switch_to_wal(connection, path, busy_timeout_s)
+        connection.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
     except BaseException:
         connection.close()
         raise
@@ -68,7 +69,8 @@ def _is_still(path: Path) -> bool:
 
 
 def _switch_to_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) -> None:
-    # The first switch needs the file alone and does not wait for the busy timeout.
+    # The first switch needs the file alone. SQLite's own waiting makes processes that open a new
+    # file together block each other for seconds (seen: 8 s), so each try gives way at once.
     deadline = time.monotonic() + busy_timeout_s
     while True:
         try:

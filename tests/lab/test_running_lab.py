@@ -131,43 +131,44 @@ def test_tokens_lie_in_files_of_their_own_that_only_the_owner_reads(lab: Lab) ->
 def test_a_deploy_at_half_the_traffic_and_its_rollback(lab: Lab, connection: LabConnection) -> None:
     started_ms = WallClock().now_ms()
     change = lab.deploy("orders", weight_bp=5000, text="smaller bodies")
-    assert (change["from_revision"], change["to_revision"]) == (41, 42)
+    good, bad = int(str(change["from_revision"])), int(str(change["to_revision"]))
+    assert bad == good + 1
 
     async def check() -> None:
         async with LabSystem(connection) as system, LabWriter(connection) as writer:
-            new = 'router_weight_bp{service="orders",version="1.42.0"}'
-            old = 'router_weight_bp{service="orders",version="1.41.0"}'
+            new = f'router_weight_bp{{service="orders",version="{change["to_version"]}"}}'
+            old = f'router_weight_bp{{service="orders",version="{change["from_version"]}"}}'
 
             async def is_half() -> bool:
                 return await value(system, new) == 5000 == await value(system, old)
 
             await wait_until(is_half)
             before = await workload_of(system, "orders")
-            assert before.current_revision == 42
+            assert before.current_revision == bad
             assert {r.weight_bp for r in before.revisions} == {0, 5000}
             assert sum(i.weight_bp for i in before.instances) == 10_000
             with pytest.raises(Conflict, match="resource version"):
-                await writer.roll_back("orders", 41, expected="0", mark="action-1")
-            with pytest.raises(Refused, match="no revision 7"):
+                await writer.roll_back("orders", good, expected="0", mark="action-1")
+            with pytest.raises(Refused, match="no revision 7000"):
                 await writer.roll_back(
-                    "orders", 7, expected=before.resource_version, mark="action-1"
+                    "orders", 7000, expected=before.resource_version, mark="action-1"
                 )
             assert effects(lab, "action-1") == []
 
-            result = await roll_back(system, writer, "orders", 41, "action-1")
-            assert (result.before["revision"], result.after["revision"]) == (42, 41)
+            result = await roll_back(system, writer, "orders", good, "action-1")
+            assert (result.before["revision"], result.after["revision"]) == (bad, good)
             after = await workload_of(system, "orders")
-            assert sum(i.weight_bp for i in after.instances if i.revision == 41) == 10_000
+            assert sum(i.weight_bp for i in after.instances if i.revision == good) == 10_000
             assert after.mark == "action-1"
             assert after.generation == before.generation + 1
             assert after.desired_digest != before.desired_digest
-            again = await writer.roll_back("orders", 41, expected="0", mark="action-1")
+            again = await writer.roll_back("orders", good, expected="0", mark="action-1")
             assert not again.changed
             assert effects(lab, "action-1") == ["rollback"]
 
             async def is_retired() -> bool:
                 workload = await workload_of(system, "orders")
-                return {i.revision for i in workload.instances} == {41}
+                return {i.revision for i in workload.instances} == {good}
 
             await wait_until(is_retired)
             changes = await system.between(started_ms, WallClock().now_ms(), service="orders")
@@ -238,7 +239,7 @@ def test_a_failing_version_shows_in_traces_and_logs_but_not_by_name(
 ) -> None:
     started_ms = WallClock().now_ms()
     reason = "KeyError: 'currency'"
-    lab.begin_fault(Target("payments", 33), Profile(error_bp=9000, exception=reason), lasts_s=4)
+    lab.begin_fault(Target("payments"), Profile(error_bp=9000, exception=reason), lasts_s=4)
 
     async def check() -> None:
         async with LabSystem(connection) as system:
@@ -257,8 +258,10 @@ def test_a_failing_version_shows_in_traces_and_logs_but_not_by_name(
             until_ms = WallClock().now_ms()
             failed = {(s.service, s.kind): s for s in await whole_trace()}
             served, call = failed["payments", "server"], failed["orders", "client"]
-            assert (served.text, served.status, served.version) == (reason, 500, "2.33.0")
-            assert served.instance.startswith("payments-")
+            assert (served.text, served.status) == (reason, 500)
+            running = await workload_of(system, "payments")
+            assert served.instance in {i.instance for i in running.instances}
+            assert served.version in {i.version for i in running.instances}
             assert served.parent_id == call.span_id
             assert (call.peer, call.status) == ("payments", 500)
             assert failed["gateway", "server"].parent_id == ""

@@ -1,42 +1,47 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
-from loop4.lab.processes import bound_socket
+from loop4.lab.processes import HOST, bound_socket
 from loop4.lab.wire import HttpClient, NoAnswer, NotDelivered, Reply
 
 
-async def one_shot_server(answers: list[bytes | None]) -> asyncio.Server:
-    """Answers each request with the next bytes; None closes the connection without a word."""
+def ask(answers: list[bytes | None], times: int = 1, timeout_s: float = 2.0) -> Reply:
+    """The last of `times` replies of a server that answers each request with the next bytes; None
+    closes the connection without a word.
+    """
+    talks: list[asyncio.Task[None]] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while answers:
-            try:
-                await reader.readuntil(b"\r\n\r\n")
-            except asyncio.IncompleteReadError:
-                break
-            answer = answers.pop(0)
-            if answer is None:
-                break
-            writer.write(answer)
-            await writer.drain()
+        current = asyncio.current_task()
+        assert current is not None
+        talks.append(current)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while answers and await reader.readuntil(b"\r\n\r\n"):
+                answer = answers.pop(0)
+                if answer is None:
+                    break
+                writer.write(answer)
+                await writer.drain()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
-    return await asyncio.start_server(talk, "127.0.0.1", 0)
-
-
-def ask(answers: list[bytes | None], times: int = 1, timeout_s: float = 2.0) -> Reply:
     async def run() -> Reply:
-        server = await one_shot_server(answers)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            client = HttpClient()
+        server = await asyncio.start_server(talk, HOST, 0)
+        port = server.sockets[0].getsockname()[1]
+        client = HttpClient()
+        try:
             for _ in range(times):
                 reply = await client.request("GET", port, "/", timeout_s=timeout_s)
-            client.forget(port)
             return reply
+        finally:
+            client.forget(port)
+            server.close()
+            await asyncio.gather(*talks)
 
     return asyncio.run(run())
 
@@ -71,4 +76,4 @@ def test_half_an_answer_is_no_answer() -> None:
 
 def test_silence_is_no_answer() -> None:
     with pytest.raises(NoAnswer, match="within"):
-        ask([b""], timeout_s=0.1)
+        ask([b"", None], timeout_s=0.1)

@@ -92,8 +92,9 @@ class LabConnection:
 class _Http:
     """One client; turns answers and failures into ours."""
 
-    def __init__(self, url: str, token: str, timeout_s: float) -> None:
+    def __init__(self, url: str, token: str, timeout_s: float, deadline_s: float = 0.0) -> None:
         self._url = url
+        self._deadline_s = deadline_s
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
@@ -109,11 +110,16 @@ class _Http:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Unreachable),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
-            stop=stop_after_delay(READ_DEADLINE_S),
+            stop=stop_after_delay(self._deadline_s),
             reraise=True,
         )
-        async with asyncio.timeout(READ_DEADLINE_S + READ_TIMEOUT_S):
-            return await retrying(self._once, "GET", path, parameters, None)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await retrying(self._once, "GET", path, parameters, None)
+        except TimeoutError as error:
+            raise Unreachable(
+                f"{self._url}{path}: no answer within {self._deadline_s:g} s"
+            ) from error
 
     async def post(self, path: str, body: Json) -> bytes:
         """A write: sent once."""
@@ -140,13 +146,12 @@ class _Http:
 class LabSystem:
     """Read handles on a lab: metrics, traces, logs, changes and the orchestrator's read side."""
 
-    def __init__(self, connection: LabConnection) -> None:
+    def __init__(self, connection: LabConnection, *, deadline_s: float = READ_DEADLINE_S) -> None:
+        """`deadline_s` holds for one read with all its attempts."""
         token = connection.token(connection.read_token_file)
-        self._control = _Http(connection.control_url, token, READ_TIMEOUT_S)
-        self._store = _Http(connection.store_url, token, READ_TIMEOUT_S)
-        self._metrics = PrometheusMetrics(
-            connection.store_url, token=token, deadline_s=READ_DEADLINE_S
-        )
+        self._control = _Http(connection.control_url, token, READ_TIMEOUT_S, deadline_s)
+        self._store = _Http(connection.store_url, token, READ_TIMEOUT_S, deadline_s)
+        self._metrics = PrometheusMetrics(connection.store_url, token=token, deadline_s=deadline_s)
 
     async def __aenter__(self) -> LabSystem:
         return self

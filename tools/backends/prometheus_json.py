@@ -17,6 +17,7 @@ from loop4.domain import Json, JsonObject
 from loop4.errors import BackendError, QueryError
 from loop4.tools.backends.ports import Series
 from loop4.tools.backends.promql import compiled
+from loop4.tools.backends.promql_places import DURATION
 from loop4.tools.backends.series import SeriesStore
 
 
@@ -92,7 +93,7 @@ def parse_step(text: str) -> int:
     step_ms = 0
     if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
         step_ms = int(Decimal(text) * 1000)
-    elif text:
+    elif DURATION.fullmatch(text):
         try:
             step_ms = round(parser.parse_duration(text).total_seconds() * 1000)
         except ValueError:

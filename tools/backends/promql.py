@@ -96,6 +96,10 @@ def compiled(expression: str) -> Compiled:
             f"query {expression[:60]!r}...: expected at most {_LONGEST} characters and"
             f" {_DEEPEST} nested brackets"
         )
+    if column := places.column_of_odd_duration(expression):
+        raise QueryError(
+            f"query {expression!r}, column {column}: expected a duration with a unit, such as 5m"
+        )
     try:
         tree = parser.parse(expression)
     except ValueError as error:
@@ -106,6 +110,8 @@ def compiled(expression: str) -> Compiled:
 
 
 def _parses(text: str) -> bool:
+    if places.column_of_odd_duration(text):
+        return False
     try:
         parser.parse(text)
     except ValueError:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`')
 _COMMENT = re.compile(r"#[^\n]*")
+_WINDOW = re.compile(r"\[(?P<window>[^\]]*)\]?|\boffset\b\s*(?P<offset>-?\s*[\w.+]*)", re.I)
+DURATION = re.compile(r"(?:\d{1,9}(?:ms|[smhdwy]))+")
 _TOKEN = re.compile(r"[A-Za-z_:][\w:.]*|[\d.]+\w*|[=!<>~]+|\S")
 
 
@@ -49,6 +51,18 @@ def column_of_fault(text: str, message: str, parses: Callable[[str], bool]) -> i
         if start and parses(text[:start]):
             return start + 1
     return tokens[0] + 1 if tokens else 1
+
+
+def column_of_odd_duration(text: str) -> int:
+    """The 1-based column of a window or offset that is not written with a unit; 0 if all are.
+
+    promql-parser panics, past every `except Exception`, on plain numbers there that are too big.
+    """
+    for found in _WINDOW.finditer(masked(text)):
+        for part in (found.group("window") or found.group("offset") or "").split(":"):
+            if part.strip() and not DURATION.fullmatch(part.strip().removeprefix("-")):
+                return found.start() + 1
+    return 0
 
 
 def nesting(text: str) -> int:

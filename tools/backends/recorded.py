@@ -227,7 +227,7 @@ class _Traces:
             and (not service or span.service == service)
             and (span.is_error or not errors_only)
         ]
-        return found[: -limit - 1 : -1] if limit > 0 else ()
+        return tuple(found[: -limit - 1 : -1]) if limit > 0 else ()
 
 
 class _Logs:
@@ -256,7 +256,7 @@ class _Logs:
             and (not service or record.service == service)
             and (not levels or record.severity in levels)
         ]
-        return found[: -limit - 1 : -1] if limit > 0 else ()
+        return tuple(found[: -limit - 1 : -1]) if limit > 0 else ()
 
 
 class _Changes:

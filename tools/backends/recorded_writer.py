@@ -25,7 +25,7 @@ class RecordedWriter:
     ) -> WriteResult:
         """As the port says; see `RecordedWorld.make`."""
         before: dict[str, int | str] = {"revision": 0}
-        if not self._world.diverged:
+        if self._world.present_ms() is not None:
             workload = self._world.workload(service)
             before = {"revision": workload.current_revision}
             shares = {r.revision: r.weight_bp for r in workload.revisions}
@@ -47,7 +47,7 @@ class RecordedWriter:
         if (instance, restarted_at_ms) in self._restarts:
             return WriteResult(False, state, state)
         service = ""
-        if not self._world.diverged:
+        if self._world.present_ms() is not None:
             workload = self._owner(instance)
             _expect(workload, expected)
             service = workload.service
@@ -58,7 +58,7 @@ class RecordedWriter:
     async def scale(self, service: str, replicas: int, *, expected: str, mark: str) -> WriteResult:
         """As the port says; see `RecordedWorld.make`."""
         before: dict[str, int | str] = {"replicas": 0}
-        if not self._world.diverged:
+        if self._world.present_ms() is not None:
             workload = self._world.workload(service)
             before = {"replicas": workload.replicas}
             if workload.replicas == replicas:

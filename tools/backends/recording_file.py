@@ -59,25 +59,29 @@ def read_recording(path: Path) -> Recording:
     """
     name = f"recording {str(path)!r}"
     digest = hashlib.sha256()
-    parts, header, lines = Parts(), None, 0
+    parts, header, is_whole, lines = Parts(), None, False, 0
     for raw in _raw_lines(path, name):
         lines += 1
         where = f"{name}, line {lines}"
+        if is_whole:
+            raise InputError(f"{where}: something follows the footer; record it again")
         line = _line(raw, where)
         if header is None:
             header = _checked_header(line, name)
         elif line.get("kind") == "end":
             _check_footer(line, lines - 1, digest.hexdigest(), name)
-            return parts.recording(*header)
+            is_whole = True
         else:
             try:
                 parts.take(line)
             except Malformed as error:
                 raise InputError(f"{where}: {error}; record it again") from error
         digest.update(raw)
-    if not lines:
+    if header is None:
         raise InputError(f"{name} is empty; expected a file made by `loop4 lab record`")
-    raise _truncated(name, lines)
+    if not is_whole:
+        raise _truncated(name, lines)
+    return parts.recording(*header)
 
 
 def _raw_lines(path: Path, name: str) -> Iterator[bytes]:

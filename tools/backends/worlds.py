@@ -1,4 +1,6 @@
-"""From a setting to a world: `lab:PATH` for the orchestrated kind, a Prometheus URL for metrics alone."""
+"""From a setting to a world: `lab:PATH` for the orchestrated kind, a Prometheus URL for metrics
+alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop4.errors import SettingsError
-from loop4.tools.backends.ports import World, WorkloadsWriter
+from loop4.tools.backends.ports import WorkloadsWriter, World
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def prometheus(store: SeriesStore, tmp_path_factory: pytest.TempPathFactory) -> 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(  # noqa: S603  (a fixed command)
+        server = subprocess.Popen(
             [
                 str(shutil.which("prometheus")),
                 "--config.file=prometheus.yml",
@@ -99,7 +99,7 @@ def prometheus(store: SeriesStore, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def _run(command: list[str], folder: Path) -> None:
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)  # noqa: S603
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
 
 
 def _is_ready(url: str) -> bool:
