@@ -18,7 +18,9 @@ from loop4.tools.reader import Reader
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What an agent is told. `now_ms` is the run's clock; everything else is read through `reader`."""
+    """What an agent is told. `now_ms` is the run's clock; everything else is read through
+    `reader`.
+    """
 
     event: Event
     incident_id: str

@@ -124,7 +124,9 @@ async def _version_counts(
     services: frozenset[str],
     long_s: int,
 ) -> tuple[dict[tuple[str, str], Counts], dict[str, Counts]]:
-    """Failed and total per (service, version) since the newest change, and per service before it."""
+    """Failed and total per (service, version) since the newest change, and per service before
+    it.
+    """
     by_version: dict[tuple[str, str], Counts] = {}
     before: dict[str, Counts] = {}
     for service in sorted(services):

@@ -15,7 +15,7 @@ import json
 import random
 import sys
 import tempfile
-import time
+import timeit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from loop4.policies.load import load_policy, with_rules
 from loop4.policies.policy import Policy
 from loop4.policies.rules import LATTICE, Binding, Rule
 
+BATCHES = 5
 INSTALL = "cel-expr-python is missing; pip install 'cel-expr-python>=0.1.3'"
 WORDS = {
     "environment": ("production", "staging", "development", "lab"),
@@ -144,26 +145,22 @@ def differences(policy: Policy, tool: str, contexts: int, draw: random.Random) -
 def measure(policy: Policy, repeats: int) -> tuple[float, float]:
     """p50 over contexts, in microseconds, of the gate and of CEL.
 
-    The time of one context is the mean of `repeats` decisions in a row: the clock itself takes a
-    twentieth of what is measured.
+    The time of one context is the best of `BATCHES` means of `repeats` decisions in a row: the
+    clock itself takes a twentieth of what is measured, and other processes share the machine.
     """
     draw = random.Random(7)  # noqa: S311
     contexts = [random_context(policy, "bench.act", draw) for _ in range(200)]
     cel = Cel(policy.rules, policy.facts)
     ours: list[float] = []
     theirs: list[float] = []
-    for context in (*contexts, *contexts):  # compiled plans and verdicts are made on first use
-        action, facts, values = context.action, context.facts, context.values
-        start = time.perf_counter_ns()
-        for _ in range(repeats):
-            judge(action, facts, policy, (), NOW_MS)
-        middle = time.perf_counter_ns()
-        for _ in range(repeats):
-            cel.run(values)
-        end = time.perf_counter_ns()
-        ours.append((middle - start) / repeats / 1000)
-        theirs.append((end - middle) / repeats / 1000)
-    return median(ours[len(contexts) :]), median(theirs[len(contexts) :])
+    for context in contexts:
+        scope = {
+            **{"judge": judge, "action": context.action, "facts": context.facts, "now": NOW_MS},
+            **{"policy": policy, "run": cel.run, "values": context.values},
+        }
+        ours.append(_best("judge(action, facts, policy, (), now)", scope, repeats))
+        theirs.append(_best("run(values)", scope, repeats))
+    return median(ours), median(theirs)
 
 
 def run(repeats: int, contexts: int) -> dict[str, float | int]:
@@ -196,7 +193,7 @@ def main() -> int:
     """Print the figures; exit 1 if one misses its target, 2 without cel-expr-python."""
     parser = argparse.ArgumentParser(description="Time the gate and compare it with Google's CEL.")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--repeats", type=int, default=50, help="decisions per context timed")
+    parser.add_argument("--repeats", type=int, default=20, help="decisions in a row")
     parser.add_argument("--contexts", type=int, default=10_000, help="random contexts compared")
     arguments = parser.parse_args()
     try:
@@ -218,6 +215,12 @@ def main() -> int:
         and figures["differences"] == 0
     )
     return 0 if met else 1
+
+
+def _best(statement: str, scope: dict[str, object], repeats: int) -> float:
+    timer = timeit.Timer(statement, globals=scope)
+    timer.timeit(1)  # compiled plans and verdicts are made on first use
+    return min(timer.repeat(BATCHES, repeats)) / repeats * 1e6
 
 
 def _value(schema: FactSchema, draw: random.Random) -> FactScalar:

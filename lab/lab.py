@@ -6,25 +6,22 @@ loopback URLs alone.
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from socket import socket
 from types import TracebackType
 from typing import TextIO
 
 from loop4.domain import Json
 from loop4.errors import LabError
+from loop4.lab.assembly import prepare, start_child, start_processes
 from loop4.lab.clock import WallClock
 from loop4.lab.faults import Profile, Target
-from loop4.lab.processes import HOST, Child, bound_socket, end_all, spawn
+from loop4.lab.processes import HOST, Child, end_all
 from loop4.lab.scenarios import Plan, draw
 from loop4.lab.topology import ENVIRONMENT, REPLICAS, SERVICES
 from loop4.lab.wire import bearer
@@ -34,12 +31,9 @@ from loop4.lab.wiring import (
     EFFECTS_LOG,
     FILE,
     INJECTOR_LOG,
-    Ports,
-    Tokens,
     Wiring,
     read_wiring,
     write_private,
-    write_wiring,
 )
 
 START_TIMEOUT_S = 45.0
@@ -47,9 +41,6 @@ WARM_UP_S = 15.0
 POLL_S = 0.05
 GRACE_S = 6.0  # longer than the orchestrator needs to end its replicas
 CALL_TIMEOUT_S = 5.0
-LOCK_FILE = "lab.lock"
-_PUBLIC = ("edge", "control", "store", "injector")  # in the order of --port P, P+1, ...
-_HIDDEN = ("mesh", "router", "bank")
 
 
 class Lab:
@@ -73,13 +64,13 @@ class Lab:
         `directory` is made; what an earlier lab left there is removed. Raises LabError if a port is
         taken, the folder cannot be used, a lab runs in it, or a process does not come up.
         """
-        lock = _prepare(directory)
+        lock = prepare(directory)
         children: list[Child] = []
         try:
-            wiring = _start_processes(directory, seed, port, children)
+            wiring = start_processes(directory, seed, port, children)
             lab = Lab(directory, wiring, children, lock)
             lab._wait_until(lab._is_routed, timeout_s)
-            children.append(_start_child(directory, "load", {}))
+            children.append(start_child(directory, "load", {}))
             lab._wait_until(lab._is_observed, timeout_s)
             lab._ready_ms = WallClock().now_ms()
             lab._write_connection()
@@ -247,64 +238,6 @@ def inject_into(directory: Path, scenario: str, seed: int, not_before_ms: int = 
     wiring = read_wiring(directory)
     body: Json = {"scenario": scenario, "seed": seed, "not_before_ms": not_before_ms}
     _call("POST", wiring.ports.injector, "/scenario", wiring.tokens.injector, body)
-
-
-def _prepare(directory: Path) -> TextIO:
-    """Make the folder, hold its lock, and remove what an earlier lab left."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (directory / LOCK_FILE).open("a", encoding="utf-8")
-    except OSError as error:
-        raise LabError(f"cannot use {str(directory)!r} for the lab: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise LabError(
-            f"a lab is running in {str(directory)!r}; stop it or choose another folder"
-        ) from error
-    for name in ("state", "logs"):
-        shutil.rmtree(directory / name, ignore_errors=True)
-    for name in (CONNECTION_FILE, FILE, EDGE_LOG, EFFECTS_LOG, INJECTOR_LOG):
-        (directory / name).unlink(missing_ok=True)
-    (directory / "logs").mkdir()
-    return lock
-
-
-def _start_processes(directory: Path, seed: int, port: int, children: list[Child]) -> Wiring:
-    """Bind every port, write the wiring, start everything at once."""
-    sockets = {}
-    try:
-        for offset, name in enumerate(_PUBLIC):
-            sockets[name] = bound_socket(port + offset if port else 0)
-        for name in _HIDDEN:
-            sockets[name] = bound_socket()
-    except LabError:
-        for bound in sockets.values():
-            bound.close()
-        raise
-    numbers = {name: int(bound.getsockname()[1]) for name, bound in sockets.items()}
-    names = ("read", "act", "pipeline", "injector", "internal")
-    tokens = Tokens(**{name: secrets.token_urlsafe(24) for name in names})
-    wiring = Wiring(seed, WallClock().now_ms(), Ports(**numbers), tokens)
-    write_wiring(directory, wiring)
-    serves = {
-        "control": {"serve": sockets["control"]},
-        "router": {name: sockets[s] for name, s in _ROUTER_SOCKETS.items()},
-        "injector": {"serve": sockets["injector"]},
-        "store": {"serve": sockets["store"]},
-        "bank": {"serve": sockets["bank"]},
-    }
-    children += [_start_child(directory, name, own) for name, own in serves.items()]
-    return wiring
-
-
-def _start_child(directory: Path, name: str, own: Mapping[str, socket]) -> Child:
-    log = directory / "logs" / f"{name}.log"
-    return spawn(name, f"loop4.lab.{name}", [str(directory)], log=log, sockets=own)
-
-
-_ROUTER_SOCKETS = {"edge": "edge", "mesh": "mesh", "admin": "router"}
 
 
 def _call(method: str, port: int, path: str, token: str, body: Json = None) -> Json:

@@ -64,6 +64,7 @@ class Result:
     mitigated_s: float | None
     verified_s: float | None
     paths: tuple[str, ...]
+    notices: tuple[str, ...]
     state: str
 
     def to_json(self) -> dict[str, Json]:
@@ -86,18 +87,9 @@ def result_of(lab: Lab, session: Session, episode: Episode) -> Result:
     """Read the ledger and the logs."""
     incident = episode.incident
     if incident is None:
+        plan = episode.plan
         return Result(
-            episode.plan.scenario,
-            episode.plan.seed,
-            "none",
-            "none",
-            (),
-            (),
-            None,
-            None,
-            None,
-            (),
-            "",
+            plan.scenario, plan.seed, "none", "none", (), (), None, None, None, (), (), ""
         )
     with session.ledger.read() as tx:
         records = evidence.list_records(tx, incident.incident_id)
@@ -130,6 +122,7 @@ def result_of(lab: Lab, session: Session, episode: Episode) -> Result:
         mitigated_s=_after(onset, mitigated_at(lab.edge_log, lab.effects_log, onset)),
         verified_s=_after(onset, proven[0] - episode.thinking_ms if proven else 0),
         paths=tuple(str(a.arguments["path"]) for a in acts if "path" in a.arguments),
+        notices=tuple(a.tool for a in acts if "path" in a.arguments),
         state=incident.state,
     )
 

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 MAX_TOKENS = 500  # a chain of operators is as deep a tree as it is long
-MAX_DEPTH = 40
+MAX_DEPTH = 12  # what every CEL must be able to read
 MAX_INTEGER = 2**47  # with at most MAX_TOKENS terms no sum leaves CEL's 64 bits
 
 Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in"]

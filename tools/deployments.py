@@ -31,7 +31,9 @@ async def read_workload(hands: Hands, service: str) -> Workload:
 
 
 async def probe_workload(hands: Hands, action: Action) -> Probe:
-    """Our mark on the service's specification or on the restarted instance, and its desired state."""
+    """Our mark on the service's specification or on the restarted instance, and its desired
+    state.
+    """
     workload = await read_workload(hands, action.service)
     marks = {workload.mark, *(i.mark for i in workload.instances if i.instance == action.target)}
     return Probe(True, action.action_id in marks, target_revision(workload))

@@ -22,7 +22,9 @@ _WRITES = {
 
 
 async def _write(hands: Hands, action: Action) -> Outcome:
-    """Create the file. The same text at the same path twice changes nothing; other text is refused."""
+    """Create the file. The same text at the same path twice changes nothing; other text is
+    refused.
+    """
     if hands.files is None:
         raise Unreachable("no operations folder is configured; set LOOP4_OPERATIONS")
     path, text = str(action.arguments["path"]), str(action.arguments["text"])

@@ -258,7 +258,8 @@ class Demo:
             out.print(f"  {acts}")
             out.print(
                 f"  detected after {_s(result.detected_s)}, "
-                f"mitigated after {_s(result.mitigated_s)}, proven by telemetry after {_s(result.verified_s)}"
+                f"mitigated after {_s(result.mitigated_s)}, "
+                f"proven by telemetry after {_s(result.verified_s)}"
             )
         for denied in report.denied:
             out.print(f"denied: {denied['tool']} on {denied['target']}: {denied['reasons']}")

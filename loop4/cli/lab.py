@@ -1,4 +1,4 @@
-"""`loop4 lab scenarios | up | inject`: run and break the small real system by hand."""
+"""`loop4 lab scenarios | up | inject | record`: run, break and record the small real system."""
 
 from __future__ import annotations
 
@@ -83,6 +83,32 @@ def inject(
         typer.echo(json.dumps({"scenario": scenario, "seed": seed}))
         return
     typer.echo(f"{scenario} (seed {seed}) has begun; see {directory / 'injector.jsonl'}")
+
+
+@app.command()
+def record(
+    scenario: Annotated[str, typer.Argument(help="A name from `loop4 lab scenarios`.")],
+    target: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The recording to write.")
+    ],
+    seed: Annotated[int, typer.Option(help="Draws service, versions, size and onset.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a scenario live with the fleet on it, and record the raw world. Takes a minute."""
+    import asyncio
+
+    from loop4.lab.recorder import record as play
+    from loop4.lab.scenarios import draw
+
+    draw(scenario, seed)
+    signal.signal(signal.SIGTERM, _end)
+    with tempfile.TemporaryDirectory(prefix="loop4-record-") as folder:
+        result = asyncio.run(play(scenario, seed, target, Path(folder)))
+    size = target.stat().st_size
+    if as_json:
+        typer.echo(json.dumps({"file": str(target), "bytes": size, "scenario": scenario}))
+        return
+    typer.echo(f"{target}: {size} bytes; live it was {result.severity}, {result.cause}")
 
 
 def _end(number: int, frame: FrameType | None) -> None:

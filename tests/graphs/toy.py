@@ -1,6 +1,8 @@
-"""A small world in memory for graph tests: real series store, real evaluator, real ledger, real gate.
+"""A small world in memory for graph tests: real series store, real evaluator, real ledger, real
+gate.
 
-Three services as in the lab; `break_version` makes one version fail from a moment on; the writer really changes routing.
+Three services as in the lab; `break_version` makes one version fail from a moment on; the writer
+really changes routing.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class ToyClock:
 
 @dataclass
 class ToyWorld:
-    """Orders has revision 41 (v1) and, from `deploy` on, revision 42 (v2) beside it at `weight_bp`."""
+    """Orders has revision 41 (v1) and, from `deploy` on, revision 42 (v2) beside it at
+    `weight_bp`.
+    """
 
     clock: ToyClock = field(default_factory=ToyClock)
     weight_bp: int = 5_000
@@ -253,8 +257,6 @@ class ToyWorld:
         self.effects.append(f"restart {instance}")
         return WriteResult(True, {}, {})
 
-    async def scale(
-        self, service: str, replicas: int, *, expected: str, mark: str
-    ) -> WriteResult:
+    async def scale(self, service: str, replicas: int, *, expected: str, mark: str) -> WriteResult:
         self.effects.append(f"scale {service} {replicas}")
         return WriteResult(True, {}, {})

@@ -140,9 +140,9 @@ def test_the_longest_conditions_still_mean_the_same(bench: ModuleType, acting: P
         " + ".join(["facts.tier"] * 120) + " > 240",
         " || ".join(["facts.fleet_paused", "facts.deploy_frozen"] * 60),
         " && ".join(f"facts.traffic_share_bp != {number}" for number in range(80)),
-        "!" * 36 + "facts.fleet_paused",
-        "(" * 36 + "facts.fleet_paused" + ")" * 36,
-        "facts.tier - (" * 30 + "facts.tier" + ")" * 30 + " == 1",
+        "!" * 12 + "facts.fleet_paused",
+        "(" * 12 + "facts.fleet_paused" + ")" * 12,
+        "facts.tier - (" * 12 + "facts.tier" + ")" * 12 + " == 1",
     )
     rules = [
         Rule(f"r-{n}", Match(frozenset(["code.patch"])), parse(text), Effect.ALLOW, "r")

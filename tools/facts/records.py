@@ -25,7 +25,9 @@ async def restarts_1h(sources: FactSources, candidate: Candidate) -> Fact | None
 
 
 async def failed_remediations(sources: FactSources, candidate: Candidate) -> Fact | None:
-    """Acts on this target in the last hour that failed, are unknown, or did not pass verification."""
+    """Acts on this target in the last hour that failed, are unknown, or did not pass
+    verification.
+    """
     with sources.ledger.read() as tx:
         count = intents.failed_remediations(
             tx, candidate.action.target, since_ms=sources.now_ms - FLAP_WINDOW_MS

@@ -59,7 +59,9 @@ class _NoData(Exception):
 def _matchers(
     tool: str, target: str, to_revision: object, workload: Workload
 ) -> list[tuple[str, str]]:
-    """Selectors of (effective weight, touched requests) for what the action takes out of service."""
+    """Selectors of (effective weight, touched requests) for what the action takes out of
+    service.
+    """
     name = workload.service
     if tool == "workloads.restart":
         labels = f'service="{name}",instance="{target}"'
