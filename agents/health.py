@@ -58,7 +58,7 @@ async def _read_pair(reader: Reader, target: Target, window: BurnWindow, at_ms: 
     if requests is None or short_ratio is None or long_ratio is None:
         gap = total.missing or short.missing or long.missing or total.denied
         return Burn(target, window, Reading.NO_DATA, 0, 0, evidence, gap)
-    if requests < MINIMUM_REQUESTS:
+    if requests < max(MINIMUM_REQUESTS, target.minimum_requests):
         gap = f"only {requests:.0f} requests of {target.service} in {window.short_s} s"
         return Burn(target, window, Reading.NO_DATA, 0, 0, evidence, gap)
     limit = target.threshold(window)

@@ -23,12 +23,12 @@ from statistics import median
 
 from loop4.domain import Action, Effect, Fact, FactScalar, Json, Mode
 from loop4.policies.cases import NOW_MS, safe_action
-from loop4.policies.cel import unparse
 from loop4.policies.facts import FactSchema, FactType
 from loop4.policies.gate import judge
 from loop4.policies.load import load_policy, with_rules
 from loop4.policies.policy import Policy
 from loop4.policies.rules import LATTICE, Binding, Rule
+from loop4.policies.tree import unparse
 
 BATCHES = 5
 INSTALL = "cel-expr-python is missing; pip install 'cel-expr-python>=0.1.3'"

@@ -91,7 +91,11 @@ async def _check(fleet: Fleet, target: Target, now_ms: int, since_ms: int) -> Ch
         ratio = await metrics.query(target.error_ratio_query(window_s), now_ms)
     except BackendError:
         return Check(target.name, Reading.NO_DATA, 0)
-    if not total or not ratio or total[0].points[-1][1] < MINIMUM_REQUESTS:
+    if (
+        not total
+        or not ratio
+        or total[0].points[-1][1] < max(MINIMUM_REQUESTS, target.minimum_requests)
+    ):
         return Check(target.name, Reading.NO_DATA, 0)
     failing_bp = round(ratio[0].points[-1][1] * 10_000)
     inside = failing_bp <= 10_000 - target.objective_bp

@@ -16,14 +16,24 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, TypeAlias
+from typing import Literal
 
-MAX_TOKENS = 500  # a chain of operators is as deep a tree as it is long
-MAX_DEPTH = 12  # what every CEL must be able to read
+from loop4.policies.tree import (
+    RELATIONS,
+    Binary,
+    BinaryOperator,
+    Constant,
+    ListOf,
+    Name,
+    Tree,
+    Unary,
+    height,
+)
+
+MAX_TOKENS = 500
+MAX_DEPTH = 12  # brackets and signs inside each other
+MAX_HEIGHT = 16  # operators inside each other; Google's reader gives up at 32 of both together
 MAX_INTEGER = 2**47  # with at most MAX_TOKENS terms no sum leaves CEL's 64 bits
-
-Comparison: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">=", "in"]
-BinaryOperator: TypeAlias = Literal["&&", "||", "==", "!=", "<", "<=", ">", ">=", "in", "+", "-"]
 
 
 class CelError(ValueError):
@@ -33,51 +43,6 @@ class CelError(ValueError):
         self.message, self.offset = message, offset
         super().__init__(f"{message} (at character {offset + 1})")
 
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A literal: True, 2500, "production"."""
-
-    value: bool | int | str
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A list of literals; only the right side of `in`."""
-
-    values: tuple[Constant, ...]
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A declared fact: `facts.<name>`."""
-
-    name: str
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unary:
-    """`!` of a boolean or `-` of an integer."""
-
-    operator: Literal["!", "-"]
-    operand: Tree
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Binary:
-    """Two trees and the operator between them; `offset` is the operator's place."""
-
-    operator: BinaryOperator
-    left: Tree
-    right: Tree
-    offset: int
-
-
-Tree: TypeAlias = "Constant | ListOf | Name | Unary | Binary"
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -89,7 +54,6 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
-_RELATIONS = ("==", "!=", "<", "<=", ">", ">=", "in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +72,9 @@ def parse(text: str) -> Tree:
     tree = parser.either(0)
     if parser.ahead.kind != "end":
         raise CelError(f"unexpected {parser.ahead.text!r}", parser.ahead.offset)
+    if height(tree) > MAX_HEIGHT:
+        raise CelError(f"operators nested deeper than {MAX_HEIGHT}; use two rules", tree.offset)
     return tree
-
-
-def unparse(tree: Tree) -> str:
-    """A text whose tree is this one, places aside. Brackets only where they are needed."""
-    return _unparse(tree, 0)
-
-
-def names(tree: Tree) -> frozenset[str]:
-    """All facts that the tree reads."""
-    if isinstance(tree, Name):
-        return frozenset((tree.name,))
-    if isinstance(tree, Unary):
-        return names(tree.operand)
-    if isinstance(tree, Binary):
-        return names(tree.left) | names(tree.right)
-    return frozenset()
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -193,7 +143,7 @@ class _Parser:
 
     def relation(self, depth: int) -> Tree:
         tree = self.total(depth)
-        while self.is_operator(*_RELATIONS):
+        while self.is_operator(*RELATIONS):
             token = self.take()
             tree = Binary(_relation(token), tree, self.total(depth), token.offset)
         return tree
@@ -276,25 +226,3 @@ def _constant(token: _Token) -> Constant:
             raise CelError(f"{token.text} is above {MAX_INTEGER}", token.offset)
         return Constant(int(token.text), token.offset)
     raise CelError(f"found {token.text!r}, expected a fact or a literal", token.offset)
-
-
-_LEVEL: dict[str, int] = {"||": 1, "&&": 2, **dict.fromkeys(_RELATIONS, 3), "+": 4, "-": 4}
-
-
-def _unparse(tree: Tree, level: int) -> str:
-    if isinstance(tree, Constant):
-        if isinstance(tree.value, bool):
-            return "true" if tree.value else "false"
-        if isinstance(tree.value, int):
-            return str(tree.value)
-        quote = "'" if '"' in tree.value else '"'
-        return quote + tree.value + quote
-    if isinstance(tree, ListOf):
-        return "[" + ", ".join(_unparse(value, 0) for value in tree.values) + "]"
-    if isinstance(tree, Name):
-        return f"facts.{tree.name}"
-    if isinstance(tree, Unary):
-        return tree.operator + _unparse(tree.operand, 5)
-    own = _LEVEL[tree.operator]
-    text = f"{_unparse(tree.left, own)} {tree.operator} {_unparse(tree.right, own + 1)}"
-    return f"({text})" if own < level else text

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loop4.policies.cel import Binary, CelError, Constant, ListOf, Name, Tree, Unary
+from loop4.policies.cel import CelError
 from loop4.policies.documents import unknown
 from loop4.policies.facts import FactSchema, FactType
+from loop4.policies.tree import Binary, Constant, ListOf, Name, Tree, Unary
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from loop4.domain import Action, Fact
-from loop4.policies.cel import Binary, Constant, ListOf, Name, Tree, Unary
 from loop4.policies.facts import FUTURE_SKEW_MS, FactSchema, FactType, shown
 from loop4.policies.rules import Rule, ToolDeclaration
+from loop4.policies.tree import Binary, Constant, ListOf, Name, Tree, Unary
 
 CHUNK = 30  # rules per integer: Python adds and keeps integers of one 30-bit digit fastest
 

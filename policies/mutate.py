@@ -12,7 +12,11 @@ from dataclasses import dataclass, replace
 
 from loop4.domain import ApprovalNeed, Effect
 from loop4.policies.cases import Case, first_failure
-from loop4.policies.cel import (
+from loop4.policies.facts import FactSchema, FactType
+from loop4.policies.load import with_rules
+from loop4.policies.policy import Policy
+from loop4.policies.rules import ESCALATION_ROLES, ROLES, Match, Rule
+from loop4.policies.tree import (
     Binary,
     BinaryOperator,
     Constant,
@@ -23,10 +27,6 @@ from loop4.policies.cel import (
     names,
     unparse,
 )
-from loop4.policies.facts import FactSchema, FactType
-from loop4.policies.load import with_rules
-from loop4.policies.policy import Policy
-from loop4.policies.rules import ESCALATION_ROLES, ROLES, Match, Rule
 
 _FLIPS: Mapping[BinaryOperator, tuple[BinaryOperator, ...]] = {
     "&&": ("||",), "||": ("&&",), "==": ("!=",), "!=": ("==",),

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from loop4.domain import ApprovalNeed, Effect, Mode, ToolClass
-from loop4.policies.cel import Binary as BinaryTree
-from loop4.policies.cel import CelError, Name, Tree, Unary, names, parse
+from loop4.policies.cel import CelError, parse
 from loop4.policies.check import check_condition
 from loop4.policies.documents import Document, Node, unknown
 from loop4.policies.facts import FactSchema
@@ -23,6 +22,8 @@ from loop4.policies.rules import (
     Rule,
     ToolDeclaration,
 )
+from loop4.policies.tree import Binary as BinaryTree
+from loop4.policies.tree import Name, Tree, Unary, names
 
 _MOST_TTL_S = 7 * 24 * 3600
 _RULE_ID = re.compile(r"[a-z][a-z0-9-]*")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loop4.domain import ApprovalNeed, Effect, Mode, ToolClass
-from loop4.policies.cel import Tree
+from loop4.policies.tree import Tree
 
 ROLES = ("on-call", "service-owner", "policy-author", "security-policy-author")
 """Who may be asked for an approval, weakest first: of two rules the later role holds."""

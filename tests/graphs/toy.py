@@ -8,6 +8,7 @@ really changes routing.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,9 +51,11 @@ class ToyWorld:
     failing_bp: int = 6_000
     store: SeriesStore = field(default_factory=SeriesStore)
     effects: list[str] = field(default_factory=list)
-    effects_log: Path | None = None
+    effects_log: Path | None = None  # one line an effect, appended before the writer answers
+    state_file: Path | None = None  # what a second process needs to go on: `restore` reads it
     deployed_ms: int = 0
     rolled_back: bool = False
+    rolled_back_ms: int = 0
     mark: str = ""
     version: int = 1
     crashed: str = ""
@@ -64,9 +67,43 @@ class ToyWorld:
         for _ in range(seconds):
             self.clock.at_ms += 1000
             self._second()
+        self._save()
 
     def deploy(self) -> None:
         self.deployed_ms = self.clock.at_ms
+        self._save()
+
+    def _save(self) -> None:
+        if self.state_file is None:
+            return
+        kept = {
+            "clock_ms": self.clock.at_ms,
+            "deployed_ms": self.deployed_ms,
+            "rolled_back_ms": self.rolled_back_ms,
+            "version": self.version,
+            "mark": self.mark,
+            "weight_bp": self.weight_bp,
+            "failing_bp": self.failing_bp,
+        }
+        self.state_file.write_text(json.dumps(kept), encoding="utf-8")
+
+    @classmethod
+    def restore(cls, state_file: Path, effects_log: Path) -> ToyWorld:
+        """The world as another process left it: its seconds run again, with the same changes."""
+        kept = json.loads(state_file.read_text(encoding="utf-8"))
+        toy = cls(weight_bp=kept["weight_bp"], failing_bp=kept["failing_bp"])
+        while toy.clock.at_ms < kept["clock_ms"]:
+            if kept["deployed_ms"] and toy.clock.at_ms >= kept["deployed_ms"]:
+                toy.deployed_ms = kept["deployed_ms"]
+            if kept["rolled_back_ms"] and toy.clock.at_ms >= kept["rolled_back_ms"]:
+                toy.rolled_back = True
+            toy.clock.at_ms += 1000
+            toy._second()
+        toy.deployed_ms, toy.rolled_back_ms = kept["deployed_ms"], kept["rolled_back_ms"]
+        toy.rolled_back = bool(toy.rolled_back_ms)
+        toy.version, toy.mark = kept["version"], kept["mark"]
+        toy.state_file, toy.effects_log = state_file, effects_log
+        return toy
 
     def world(self) -> World:
         return World(
@@ -126,6 +163,16 @@ class ToyWorld:
                     version=version,
                     instance=f"{service}-{version}",
                 )
+        for name, le in (("bucket", "0.3"), ("bucket", "+Inf"), ("count", "")):
+            more = {"le": le} if le else {}
+            self._count(
+                f"http_request_duration_seconds_{name}",
+                40,
+                service="gateway",
+                version="v1",
+                instance="gateway-v1",
+                **more,
+            )
         self._count("router_edge_requests_total", 40 * (1 - failing), outcome="ok")
         self._count("router_edge_requests_total", 40 * failing, outcome="error")
         if failing:
@@ -244,11 +291,12 @@ class ToyWorld:
         if expected != f"rv{self.version}":
             raise Conflict("stale")
         self.version += 1
-        self.rolled_back, self.mark = True, mark
+        self.rolled_back, self.rolled_back_ms, self.mark = True, self.clock.at_ms, mark
         self.effects.append(f"roll_back {service} {to_revision}")
         if self.effects_log is not None:
             with self.effects_log.open("a") as log:
                 log.write(f"roll_back {service} {to_revision} {mark}\n")
+        self._save()
         return WriteResult(True, {"revision": 42}, {"revision": to_revision})
 
     async def restart(
