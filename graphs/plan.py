@@ -11,6 +11,7 @@ from loop4.canonical import digest
 from loop4.domain import Event, EventKind, Json, JsonObject
 from loop4.errors import LedgerError
 from loop4.graphs import notices
+from loop4.graphs.act import close_run
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import WRITE, Item, Step, put_steps, read_steps
@@ -35,7 +36,9 @@ def plan(fleet: Fleet, state: RunState) -> RunState:
     index = state["step"] + 1
     if index < len(steps):
         return {"step": index, "approval": "", "next": "gate"}
-    if state["phase"] == "report":
+    if state["phase"] == "report":  # every closing notice was denied: still the end of the run
+        with fleet.drafts.transaction() as tx:
+            close_run(tx, state, fleet.clock.now_ms())
         return {"step": index, "next": "end"}
     return {"step": index, "approval": "", **_after(fleet, state)}
 

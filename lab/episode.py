@@ -54,7 +54,6 @@ class Episode:
     plan: Plan
     incident: Incident | None
     onset_ms: int
-    thinking_ms: int
     ended_ms: int
 
 
@@ -78,15 +77,13 @@ async def run_episode(
     done_before = _done(lab.injected())
     plan = await asyncio.to_thread(lab.inject, scenario, seed, warm_up_s=warm_up_s)
     began = time.monotonic()
-    thinking_ms = 0
+    waited_s = 0.0
     over_since: float | None = None
-    while time.monotonic() - began < limit_s + thinking_ms / 1000:
+    while time.monotonic() - began < limit_s + waited_s:
         started = time.monotonic()
         await patrol.beat()
         await watcher.beaten(patrol)
-        asked = time.monotonic()
-        await _answer(session, watcher)
-        thinking_ms += int((time.monotonic() - asked) * 1000)
+        is_waiting = await _answer(session, watcher)
         incident = _new_incident(session, before)
         if incident is not None and _is_closed(session, incident):
             break
@@ -95,11 +92,12 @@ async def run_episode(
             if time.monotonic() - over_since > QUIET_S:
                 break
         await asyncio.sleep(max(0.0, BEAT_S - (time.monotonic() - started)))
+        if is_waiting:
+            waited_s += time.monotonic() - started
     return Episode(
         plan,
         _new_incident(session, before),
         onset_of(lab.injected(), plan),
-        thinking_ms,
         session.fleet.clock.now_ms(),
     )
 
@@ -135,13 +133,18 @@ def _is_closed(session: Session, incident: Incident) -> bool:
         return not any(r.incident_id == incident.incident_id for r in runs.list_open(tx))
 
 
-async def _answer(session: Session, watcher: Watcher) -> None:
-    """Put every pending request to the watcher, and cast the vote it gives, as that person."""
+async def _answer(session: Session, watcher: Watcher) -> bool:
+    """Put every pending request to the watcher, and cast the vote it gives, as that person.
+
+    True while a request waits for an answer.
+    """
+    is_waiting = False
     with session.ledger.read() as tx:
         pending = approvals.pending(tx)
     for request in pending:
         answer = await watcher.decide(request)
         if answer is None:
+            is_waiting = True
             continue
         with session.ledger.transaction() as tx:
             approvals.vote(
@@ -153,3 +156,4 @@ async def _answer(session: Session, watcher: Watcher) -> None:
                 session.fleet.clock.now_ms(),
             )
         await session.runner.resume()
+    return is_waiting

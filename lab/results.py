@@ -15,7 +15,9 @@ from loop4.graphs.session import Session
 from loop4.lab.episode import Episode
 from loop4.lab.lab import Lab
 from loop4.ledger import approvals, evidence, intents
+from loop4.ledger.approvals import Request
 from loop4.ledger.evidence import EvidenceRecord
+from loop4.ledger.intents import Intent
 
 WINDOW_MS = 2_000
 BAD_SHARE = 0.02
@@ -120,11 +122,17 @@ def result_of(lab: Lab, session: Session, episode: Episode) -> Result:
         denied=denials(records),
         detected_s=_after(onset, incident.detected_ms),
         mitigated_s=_after(onset, mitigated_at(lab.edge_log, lab.effects_log, onset)),
-        verified_s=_after(onset, proven[0] - episode.thinking_ms if proven else 0),
+        verified_s=_after(onset, proven[0] - _thinking_ms(requests, acts) if proven else 0),
         paths=tuple(str(a.arguments["path"]) for a in acts if "path" in a.arguments),
         notices=tuple(a.tool for a in acts if "path" in a.arguments),
         state=incident.state,
     )
+
+
+def _thinking_ms(requests: Mapping[str, Request], acts: Sequence[Intent]) -> int:
+    """How long people took to answer the requests that led to acts."""
+    used = [requests[a.approval_id].approval for a in acts if a.approval_id in requests]
+    return sum(max(v.at_ms for v in a.votes) - a.requested_ms for a in used if a.votes)
 
 
 def denials(records: Sequence[EvidenceRecord]) -> tuple[Mapping[str, Json], ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Literal, NoReturn
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -18,6 +19,7 @@ LARGEST_BYTES = 1024 * 1024
 DEEPEST = 16
 MOST_ALERTS = 1000
 LONGEST_TEXT = 2000
+LONGEST_URL = 16_384
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _Text = Annotated[str, StringConstraints(max_length=65_536)]
@@ -33,6 +35,7 @@ class _Alert(BaseModel):
     startsAt: AwareDatetime
     endsAt: AwareDatetime
     fingerprint: _Fingerprint
+    generatorURL: str = ""
 
 
 class _Webhook(BaseModel):
@@ -64,6 +67,37 @@ def alert_events(body: bytes, *, environment: str = "", name: str = "webhook") -
     return sorted(events.values(), key=lambda event: (event.at_ms, event.event_id))
 
 
+def alert_expressions(body: bytes, *, name: str = "webhook") -> dict[str, str]:
+    """The query behind each alert, by event id, where Prometheus wrote it into the alert's URL.
+
+    Text from outside: a query to ask, judged and bounded like any other read. Raises as
+    `alert_events`.
+    """
+    found = {}
+    for alert in _validated(body, name).alerts:
+        expression = _expression(alert.generatorURL)
+        if expression:
+            found[_event_id(alert)] = expression
+    return found
+
+
+def _expression(url: str) -> str:
+    """The parameter `g0.expr` of a Prometheus graph link; empty if there is none."""
+    if len(url) > LONGEST_URL:
+        return ""
+    try:
+        query = urlsplit(url).query
+        return parse_qs(query, max_num_fields=100).get("g0.expr", [""])[0].strip()
+    except ValueError:  # a malformed host, or a flood of parameters
+        return ""
+
+
+def _event_id(alert: _Alert) -> str:
+    """The same in every delivery; a resolve is an event of its own."""
+    resolved = ":resolved" if alert.status == "resolved" else ""
+    return f"alertmanager:{alert.fingerprint.lower()}:{_moment(alert.startsAt)}{resolved}"
+
+
 def _event(alert: _Alert, environment: str, where: str) -> Event:
     labels = dict(alert.labels)
     if not labels.get("alertname"):
@@ -77,8 +111,7 @@ def _event(alert: _Alert, environment: str, where: str) -> Event:
     service = labels.get("service") or labels.get("job", "")
     environment = labels.get("environment") or environment
     return Event(
-        event_id=f"alertmanager:{alert.fingerprint.lower()}:{_moment(alert.startsAt)}"
-        + (":resolved" if resolved else ""),
+        event_id=_event_id(alert),
         kind=EventKind.ALERT,
         source="alertmanager",
         service=service,

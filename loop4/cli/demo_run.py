@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.live import Live
 
+from loop4.cli.demo_question import TerminalQuestion, question
 from loop4.cli.demo_view import Feed, console, screen
 from loop4.domain import Event, EventKind, Json
 from loop4.errors import BackendError
@@ -21,7 +22,7 @@ from loop4.lab.episode import Answer, run_episode
 from loop4.lab.folder import ON_CALL, OperationsCopy, make_operations
 from loop4.lab.lab import Lab
 from loop4.lab.results import Result, denials, result_of
-from loop4.ledger import evidence
+from loop4.ledger import approvals, evidence
 from loop4.tools.backends.worlds import connected
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Demo:
     _copy: OperationsCopy | None = None
     _inventory: Inventory | None = None
     _patrol: Patrol | None = None
+    _question: TerminalQuestion | None = None
 
     async def run(self, scenarios: Sequence[str]) -> DemoReport:
         """Everything, from the lab's start to its end. The lab's processes end with this call,
@@ -154,6 +156,9 @@ class Demo:
 
     async def beaten(self, patrol: Patrol) -> None:
         """After every beat: new lines, and the table."""
+        if self._question is not None and self._is_closed(self._question.asked):
+            console(headless=False).print("the question is no longer open", style="yellow")
+            self._end_question()
         self._patrol = patrol
         orchestrator = patrol.fleet.world.workloads
         if self._live is not None and orchestrator is not None:
@@ -175,22 +180,40 @@ class Demo:
                 f"nobody is asked: the demo approves as {copy.person} ({ON_CALL}) of its own lab"
             )
             return Answer(copy.person, (ON_CALL,), True)
-        return Answer(copy.person, (ON_CALL,), await self._ask(request))
+        word = self._ask(request, copy.person)
+        return None if word is None else Answer(copy.person, (ON_CALL,), word in ("y", "yes"))
 
-    async def _ask(self, request: Request) -> bool:
-        """The question at the terminal, with the exact arguments; anything but yes is no."""
-        if self._live is not None:
-            self._live.stop()
-        out = console(headless=False)
-        out.print(screen("the fleet", self._patrol, self._inventory, self._feed))
-        asked = request.payload
-        out.print_json(data=asked)
-        answer = await asyncio.to_thread(
-            out.input, f"[bold]You are {self._copy.person if self._copy else ''}. Approve? [y/N] "
-        )
-        if self._live is not None:
-            self._live.start()
-        return answer.strip().lower() in ("y", "yes")
+    def _ask(self, request: Request, person: str) -> str | None:
+        """The question at the terminal; the fleet goes on watching until there is an answer.
+
+        None while there is none yet. Anything but yes is no.
+        """
+        asked = request.approval.approval_id
+        if self._question is None or self._question.asked != asked:
+            self._end_question()
+            if self._live is not None:
+                self._live.stop()
+            out = console(headless=False)
+            out.print(screen("the fleet", self._patrol, self._inventory, self._feed))
+            out.print(question(request, person))
+            self._question = TerminalQuestion(asked)
+        word = self._question.answer
+        if word is not None:
+            self._end_question()
+        return word
+
+    def _end_question(self) -> None:
+        if self._question is not None:
+            self._question.close()
+            self._question = None
+            if self._live is not None:
+                self._live.start()
+
+    def _is_closed(self, approval_id: str) -> bool:
+        if self._session is None:
+            return True
+        with self._session.ledger.read() as tx:
+            return all(r.approval.approval_id != approval_id for r in approvals.pending(tx))
 
     def _tell(self, session: Session) -> None:
         with session.ledger.read() as tx:
@@ -203,6 +226,8 @@ class Demo:
             self._show([self._feed.say(self._session.fleet.clock.now_ms(), words)])
 
     def _show(self, fresh: Sequence[object]) -> None:
+        if self._question is not None:
+            return
         if self._live is not None:
             self._live.update(screen("the fleet", self._patrol, self._inventory, self._feed))
             return

@@ -40,6 +40,10 @@ class Stage:
 
     root: Path
     toy: ToyWorld = field(default_factory=ToyWorld)
+    before: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.before = self._present()
 
     @property
     def data(self) -> Path:
@@ -74,12 +78,14 @@ class Stage:
 
     def files(self) -> list[str]:
         """What the fleet wrote, by path inside the operations folder."""
-        work = self.operations / "work"
-        found = (p for p in work.rglob("*.md") if "INC-" in p.as_posix() or self._is_new(p))
-        return sorted(p.relative_to(self.operations).as_posix() for p in found)
+        return sorted(self._present() - self.before)
 
-    def _is_new(self, path: Path) -> bool:
-        return path.parent.name == "signals" and path.name != "README.md"
+    def _present(self) -> set[str]:
+        return {
+            p.relative_to(self.operations).as_posix()
+            for p in self.operations.rglob("*")
+            if p.is_file()
+        }
 
 
 @dataclass
@@ -113,7 +119,7 @@ class Play:
 
     async def asked(self) -> approvals.Request:
         """Run up to the question, and return it."""
-        await self.until(self.pending, 30)
+        await self.until(self.pending)
         return self.pending()[0]
 
     async def resolved(self) -> None:
@@ -150,6 +156,10 @@ class Play:
         """Intents that are no messages."""
         with self.ledger.read() as tx:
             return tuple(i for i in intents.list_all(tx) if "path" not in i.arguments)
+
+    def all_intents(self) -> tuple[intents.Intent, ...]:
+        with self.ledger.read() as tx:
+            return intents.list_all(tx)
 
     def chain_holds(self) -> bool:
         with self.ledger.read() as tx:

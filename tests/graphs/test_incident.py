@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from loop4.domain import ApprovalState, IntentState, Reading
 from loop4.ledger import events
 from tests.graphs.conftest import Stage, breach, run
@@ -40,3 +42,200 @@ def test_a_bad_deploy_is_rolled_back_after_approval_and_proven_fixed(stage: Stag
     assert {"page-01.md", "context-01.md", "customer-update-01.md"} <= set(names)
     assert any("retrospectives" in path for path in stage.files())
     assert any(path.startswith("work/signals/") for path in stage.files())
+
+
+def test_a_rejected_request_leads_to_no_act_and_is_not_asked_again(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            assert play.vote(asked.approval.approval_id, approve=False)
+            for _ in range(30):
+                await play.second()
+            assert play.toy.effects == []
+            assert play.acts() == ()
+            (request,) = play.requests()
+            assert request.approval.state is ApprovalState.REJECTED
+            assert [i.state for i in play.incidents()] == ["open"]
+            assert play.chain_holds()
+
+    run(story())
+
+
+def test_an_expired_request_leads_to_no_act_and_pages_a_person(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            pages = [p for p in stage.files() if "/page-" in p]
+            play.toy.run((asked.approval.expires_ms - play.toy.clock.now_ms()) // 1000 + 1)
+            assert not play.vote(asked.approval.approval_id)
+            await play.until(lambda: play.open_runs() == (), 5)
+            assert play.toy.effects == []
+            assert play.acts() == ()
+            assert [r.approval.state for r in play.requests()] == [ApprovalState.EXPIRED]
+            assert [i.state for i in play.incidents()] == ["escalated"]
+            (told,) = [p for p in stage.files() if "/page-" in p and p not in pages]
+            assert "nobody answered" in (stage.operations / told).read_text(encoding="utf-8")
+            assert play.chain_holds()
+
+    run(story())
+
+
+def test_a_breach_that_clears_during_the_wait_withdraws_the_request(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            play.toy.failing_bp = 0
+            await play.resolved()
+            assert [r.approval.state for r in play.requests()] == [ApprovalState.WITHDRAWN]
+            assert not play.vote(asked.approval.approval_id)
+            await play.second()
+            assert play.toy.effects == []
+            assert play.acts() == ()
+            assert play.chain_holds()
+
+    run(story())
+
+
+def test_severity_that_rises_during_the_wait_supersedes_the_request(stage: Stage) -> None:
+    async def story() -> None:
+        stage.toy.failing_bp = 600
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            first = await play.asked()
+            assert [i.severity.value for i in play.incidents()] == ["SEV2"]
+            play.toy.failing_bp = 6_000
+            play.toy.run(10)
+            handled = await play.session.runner.handle(breach(stage, event_id="breach:worse"))
+            assert not handled.started
+            await play.patrol.beat()
+            assert [i.severity.value for i in play.incidents()] == ["SEV1"]
+            old, new = play.requests()
+            assert old.approval.approval_id == first.approval.approval_id
+            assert old.approval.state is ApprovalState.SUPERSEDED
+            assert new.approval.state is ApprovalState.PENDING
+            assert not play.vote(first.approval.approval_id)
+            await play.second()
+            assert play.toy.effects == []
+            assert play.vote(new.approval.approval_id)
+            await play.resolved()
+            assert play.toy.effects == ["roll_back orders 41"]
+            assert play.chain_holds()
+
+    run(story())
+
+
+def test_the_same_event_delivered_twice_is_one(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            play.toy.run(10)
+            first = await play.session.runner.handle(breach(stage))
+            seen = len(play.records())
+            again = await play.session.runner.handle(breach(stage))
+            assert first.started
+            assert not first.duplicate
+            assert again.duplicate
+            assert not again.started
+            assert again.incident_id == first.incident_id
+            assert len(play.records()) == seen
+            assert len(play.incidents()) == len(play.open_runs()) == 1
+
+    run(story())
+
+
+def test_an_event_of_a_related_service_joins_the_live_run(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            play.toy.run(10)
+            first = await play.session.runner.handle(breach(stage))
+            caller = breach(stage, service="gateway", event_id="breach:2")
+            second = await play.session.runner.handle(caller)
+            assert not second.started
+            assert second.run_id == first.run_id
+            with play.ledger.read() as tx:
+                assert [e.event_id for e in events.inbox(tx, first.incident_id)] == ["breach:2"]
+            assert len(play.incidents()) == 1
+
+    run(story())
+
+
+def test_an_event_of_another_environment_does_not_join(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            play.toy.run(10)
+            first = await play.session.runner.handle(breach(stage))
+            other = replace(
+                breach(stage, event_id="breach:2"),
+                environment="staging",
+                correlation="staging/orders",
+            )
+            second = await play.session.runner.handle(other)
+            assert second.started
+            assert second.incident_id != first.incident_id
+
+    run(story())
+
+
+def test_a_new_alert_after_a_resolve_is_a_new_incident(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            play.vote(asked.approval.approval_id)
+            await play.resolved()
+            later = await play.session.runner.handle(breach(stage, event_id="breach:later"))
+            assert later.started
+            assert [i.incident_id for i in play.incidents()] == ["INC-2026-001", "INC-2026-002"]
+            assert later.incident_id == "INC-2026-002"
+
+    run(story())
+
+
+def test_an_alert_of_an_unknown_service_gets_no_act(stage: Stage) -> None:
+    async def story() -> None:
+        stage.toy.run(20)
+        async with stage.opened() as play:
+            await play.session.runner.handle(breach(stage, service="warehouse"))
+            assert play.acts() == ()
+            assert play.toy.effects == []
+            (triage,) = play.records("triage")
+            assert triage.body["service_known"] is False
+            assert play.open_runs() == ()
+
+    run(story())
+
+
+def test_a_resolved_alert_of_nothing_open_starts_nothing(stage: Stage) -> None:
+    async def story() -> None:
+        stage.toy.run(20)
+        async with stage.opened() as play:
+            handled = await play.session.runner.handle(replace(breach(stage), resolved=True))
+            assert handled.incident_id == ""
+            assert play.incidents() == ()
+            await play.session.runner.resume()
+            assert play.incidents() == ()
+
+    run(story())
+
+
+def test_in_observe_everything_is_judged_and_recorded_and_nothing_is_done(stage: Stage) -> None:
+    async def story() -> None:
+        bindings = stage.operations / "policies" / "bindings.yaml"
+        bindings.write_text(bindings.read_text().replace("mode: act", "mode: observe"))
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            await play.until(lambda: play.records("decision"), 20)
+            play.toy.failing_bp = 0
+            await play.until(lambda: play.open_runs() == (), 60)
+            assert play.toy.effects == []
+            assert stage.files() == []
+            decided = {(r.body["effect"], r.body["mode"]) for r in play.records("decision")}
+            assert decided == {("deny", "observe")}
+            assert "require_approval" in {r.body["decided"] for r in play.records("decision")}
+
+    run(story())

@@ -1,0 +1,163 @@
+"""A runner that dies before or after any commit, or at any point of no return: one effect, one
+proven fix.
+
+The death is an exception that nothing in the project catches; folders and world stay as they are,
+and a new runner goes on. `test_kill.py` does the same with real processes and SIGKILL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from loop4.domain import IntentState
+from loop4.ledger.ledger import Ledger, Tx
+from tests.graphs.conftest import Play, Stage, run
+
+COMMITS = 14  # of one undisturbed incident, found by the first test
+POINTS = (
+    "before_intent",
+    "after_intent",
+    "after_effect",
+    "after_outcome",
+    "before_notice",
+    "after_notice",
+)
+
+
+class Death(BaseException):
+    """The process is gone."""
+
+
+class Reaper:
+    """Ends the runner at one moment, once; counts commits while it watches."""
+
+    def __init__(self, *, before: int = 0, after: int = 0, point: str = "", nth: int = 1) -> None:
+        self.before, self.after, self.point, self.nth = before, after, point, nth
+        self.watching = False
+        self.commits = 0
+        self.dead = False
+
+    def passing(self, point: str) -> None:
+        if point == self.point and not self.dead:
+            self.nth -= 1
+            if self.nth == 0:
+                self._die()
+
+    def commit_begins(self) -> None:
+        if self.watching:
+            self.commits += 1
+            if self.commits == self.before and not self.dead:
+                self._die()
+
+    def commit_ended(self) -> None:
+        if self.watching and self.commits == self.after and not self.dead:
+            self._die()
+
+    def _die(self) -> None:
+        self.dead = True
+        raise Death
+
+
+@contextmanager
+def watched(reaper: Reaper, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the reaper see each transaction of the runner."""
+    plain = Ledger.transaction
+
+    @contextmanager
+    def transaction(ledger: Ledger) -> Iterator[Tx]:
+        with plain(ledger) as tx:
+            yield tx
+            reaper.commit_begins()
+        reaper.commit_ended()
+
+    with patch.context() as patched:
+        patched.setattr(Ledger, "transaction", transaction)
+        yield
+
+
+async def beats(play: Play, reaper: Reaper) -> bool:
+    """Beat and vote until the incident is resolved. False: the runner died."""
+    for _ in range(80):
+        play.toy.run(1)
+        reaper.watching = True
+        try:
+            await play.patrol.beat()
+        except Death:
+            return False
+        finally:
+            reaper.watching = False
+        for request in play.pending():
+            play.vote(request.approval.approval_id)
+        if play.incidents() and all(i.state == "resolved" for i in play.incidents()):
+            return True
+    pytest.fail(play.story())
+
+
+def live_through(stage: Stage, reaper: Reaper, patch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        for _ in range(3):
+            async with stage.opened(passing=reaper.passing) as play:
+                if await beats(play, reaper):
+                    return await all_is_well(play)
+        pytest.fail("it died more than once")
+
+    with watched(reaper, patch):
+        run(story())
+
+
+async def all_is_well(play: Play) -> None:
+    assert play.toy.effects == ["roll_back orders 41"], play.story()
+    assert len(play.incidents()) == 1
+    assert play.chain_holds()
+    assert play.open_runs() == ()
+    assert [a.state for a in play.acts()] == [IntentState.DONE]
+    assert IntentState.INTENDED not in {a.state for a in play.all_intents()}
+    assert len([r for r in play.requests() if r.approval.state.value == "consumed"]) == 1
+    assert play.pending() == ()
+    names = play.stage.files()
+    assert "work/incidents/INC-2026-001/page-01.md" in names
+    assert "work/incidents/INC-2026-001/context-01.md" in names
+    assert any("retrospectives" in name for name in names)
+    assert any(name.startswith("work/signals/") for name in names)
+    pages = [name for name in names if "/page-" in name]
+    assert len(pages) == 1, pages
+
+
+def test_an_undisturbed_incident_needs_as_many_commits_as_we_try(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reaper = Reaper()
+    live_through(stage, reaper, monkeypatch)
+    assert reaper.commits == COMMITS
+
+
+@pytest.mark.parametrize("commit", range(1, COMMITS + 1))
+def test_death_right_after_a_commit_loses_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, commit: int
+) -> None:
+    reaper = Reaper(after=commit)
+    live_through(stage, reaper, monkeypatch)
+    assert reaper.dead
+
+
+@pytest.mark.parametrize("commit", range(1, COMMITS + 1))
+def test_death_right_before_a_commit_loses_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, commit: int
+) -> None:
+    reaper = Reaper(before=commit)
+    live_through(stage, reaper, monkeypatch)
+    assert reaper.dead
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("point", POINTS)
+def test_death_at_a_point_of_no_return_loses_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str, nth: int
+) -> None:
+    reaper = Reaper(point=point, nth=nth)
+    live_through(stage, reaper, monkeypatch)
+    assert reaper.dead == (nth == 1 or "notice" in point)
