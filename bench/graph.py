@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, cast
@@ -36,18 +36,20 @@ from typing import TYPE_CHECKING, cast
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for the tests' small world
 
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver  # noqa: E402
 from langgraph.graph import END, START, StateGraph  # noqa: E402
 from langgraph.types import Command, interrupt  # noqa: E402
 
 from loop4.agents.agent import Agent, Brief, Report  # noqa: E402
 from loop4.domain import Event, EventKind, Finding, Proposal, SourceKind  # noqa: E402
 from loop4.graphs.assemble import assemble  # noqa: E402
+from loop4.graphs.fleet import Fleet  # noqa: E402
 from loop4.graphs.operations import WAYS, compiled  # noqa: E402
 from loop4.graphs.runner import Runner  # noqa: E402
+from loop4.graphs.saver import ShortVersionSaver  # noqa: E402
 from loop4.graphs.state import RECURSION_LIMIT, RunState  # noqa: E402
 from loop4.ledger import approvals, incidents  # noqa: E402
 from loop4.ledger.ledger import Ledger  # noqa: E402
+from loop4.tools.backends.ports import World  # noqa: E402
 from tests.graphs.toy import START_MS, ToyClock, ToyWorld  # noqa: E402
 
 if TYPE_CHECKING:
@@ -162,10 +164,10 @@ FIXED_AGENTS = (
 class Bench:
     """One runner's ledger and savers; each incident meets a fresh world, a day after the last."""
 
-    operations: Path
+    fleet: Fleet
     ledger: Ledger
-    saver: AsyncSqliteSaver
-    bare_saver: AsyncSqliteSaver
+    saver: ShortVersionSaver
+    bare_saver: ShortVersionSaver
     days: int = 0
 
     async def incident(self) -> tuple[Run, list[Visit]]:
@@ -175,13 +177,11 @@ class Bench:
         world.run(QUIET_S)
         world.deploy()
         world.run(BROKEN_S)
-        fleet = assemble(
-            operations=self.operations,
-            ledger=self.ledger,
+        fleet = replace(
+            self.fleet,
             world=world.world(),
+            hands=replace(self.fleet.hands, workloads=world, inventory=world),
             clock=world.clock,
-            writer=world,
-            agents=FIXED_AGENTS,
         )
         runner = Runner(fleet, self.saver)
         commits = self.ledger.commits
@@ -300,11 +300,18 @@ async def bench_in(disk: Path, memory: Path) -> AsyncIterator[Bench]:
     operations = disk / "operations"
     shutil.copytree(ROOT / "lab" / "operations", operations)
     with Ledger.open(memory / "ledger.db") as ledger:
+        fleet = assemble(
+            operations=operations,
+            ledger=ledger,
+            world=World(),
+            clock=ToyClock(),
+            agents=FIXED_AGENTS,
+        )
         async with (
-            AsyncSqliteSaver.from_conn_string(str(disk / "checkpoints.db")) as saver,
-            AsyncSqliteSaver.from_conn_string(str(disk / "bare.db")) as bare_saver,
+            ShortVersionSaver.from_conn_string(str(disk / "checkpoints.db")) as saver,
+            ShortVersionSaver.from_conn_string(str(disk / "bare.db")) as bare_saver,
         ):
-            yield Bench(operations, ledger, saver, bare_saver)
+            yield Bench(fleet, ledger, saver, bare_saver)
 
 
 async def run(pairs: int, warm_up: int, disk: Path, memory: Path) -> dict[str, float | int | str]:
@@ -339,7 +346,7 @@ async def run(pairs: int, warm_up: int, disk: Path, memory: Path) -> dict[str, f
         "interrupts": sum(v.asked is not None for v in visits),
         "checkpoints": count,
         "bare_checkpoint_bytes": bare_stored,
-        "protocol": "AsyncSqliteSaver, durability sync, pairs in turn, median of the pairs' "
+        "protocol": "ShortVersionSaver, durability sync, pairs in turn, median of the pairs' "
         "ratios; ledger on tmpfs, checkpoints and written files on disk; python "
         + platform.python_version(),
     }
@@ -351,11 +358,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pairs", type=int, default=21, help="timed pairs (at least 2)")
     parser.add_argument("--warm-up", type=int, default=3, help="pairs before, not counted")
+    parser.add_argument("--disk", metavar="DIR", help="where the checkpoints lie")
     arguments = parser.parse_args()
     shared = Path("/dev/shm")  # noqa: S108  (tmpfs on Linux)
     memory = shared if os.access(shared, os.W_OK) else None
     with (
-        tempfile.TemporaryDirectory(prefix="loop4-bench-") as disk,
+        tempfile.TemporaryDirectory(prefix="loop4-bench-", dir=arguments.disk) as disk,
         tempfile.TemporaryDirectory(prefix="loop4-bench-", dir=memory) as ledger,
     ):
         figures = asyncio.run(run(arguments.pairs, arguments.warm_up, Path(disk), Path(ledger)))

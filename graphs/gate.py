@@ -178,6 +178,9 @@ def _ask(fleet: Fleet, state: RunState, tx: Tx, judged: Judged, now_ms: int) -> 
     action = judged.candidate.action
     if need is None:
         return {"next": "plan", "approval": ""}
+    asked = _asked_before(tx, judged, now_ms)
+    if asked:
+        return {"next": "approve", "approval": asked}
     approval_id = f"apr-{judged.digest[:12]}-{now_ms}"
     approval = Approval(
         approval_id=approval_id,
@@ -220,3 +223,16 @@ def _ask(fleet: Fleet, state: RunState, tx: Tx, judged: Judged, now_ms: int) -> 
         approval_id=approval_id,
     )
     return {"next": "approve", "approval": approval_id}
+
+
+def _asked_before(tx: Tx, judged: Judged, now_ms: int) -> str:
+    """The pending request for exactly this action, if a crash came between asking and the
+    checkpoint. Requests for what the action was before are closed: nobody is asked two things.
+    """
+    for known in approvals.of_action(tx, judged.candidate.action.action_id):
+        if known.state is ApprovalState.PENDING and known.action_digest == judged.digest:
+            return known.approval_id
+        approvals.supersede(
+            tx, known.approval_id, "the action is asked for anew as it stands now", now_ms=now_ms
+        )
+    return ""

@@ -1,4 +1,4 @@
-"""Look at alerts on anybody's system: the same graph, with no hand to act with and bound to observe.
+"""Look at alerts on anybody's system: the same graph, bound to observe, with no hand to act with.
 
 Everything is decided and nothing is done: there is no writer and no file system behind the
 executors, and a policy without bindings lets every write and notice come out as decided only.
@@ -21,7 +21,7 @@ from loop4.graphs.session import Session, SystemClock
 from loop4.graphs.triage import related
 from loop4.ledger.ledger import Ledger
 from loop4.policies.catalogue import Catalogue, load_catalogue
-from loop4.policies.context import ContextReport, read_context
+from loop4.policies.context import read_context
 from loop4.policies.load import load_policy
 from loop4.policies.openslo import load_targets
 from loop4.policies.people import People
@@ -39,8 +39,8 @@ BEFORE_START_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """What an organisation wrote down, loaded and checked. `operations` is None without a folder
-    of it.
+    """What an organisation wrote down, loaded and checked. Without a folder of it, `operations` is
+    None and the context of every run incomplete.
     """
 
     policy: Policy
@@ -49,12 +49,6 @@ class Documents:
     targets: tuple[Target, ...]
     runbooks: tuple[Runbook, ...]
     operations: Path | None
-
-    def context(self, now_ms: int) -> ContextReport:
-        """The nine sources; without an operations folder all of them are missing."""
-        if self.operations is None:
-            return ContextReport(())
-        return read_context(self.operations, now_ms)
 
 
 def read_documents(operations: Path, *, rules: Path | None = None) -> Documents:
@@ -102,7 +96,7 @@ async def open_observer(
     documents: Documents, *, data: Path, world: World, clock: Clock | None = None
 ) -> AsyncIterator[Session]:
     """A session that can look and decide, over a throw-away ledger in the folder `data`."""
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from langgraph.checkpoint.memory import InMemorySaver
 
     with Ledger.open(data / "ledger.db") as ledger:
         fleet = Fleet(
@@ -117,11 +111,10 @@ async def open_observer(
             drafts=Drafts(ledger),
             clock=clock or SystemClock(),
             agents=AGENTS,
-            read_context=documents.context,
+            read_context=lambda now_ms: read_context(documents.operations or data, now_ms),
             operations=documents.operations,
         )
-        async with AsyncSqliteSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
-            yield Session(fleet, Runner(fleet, saver), ledger)
+        yield Session(fleet, Runner(fleet, InMemorySaver()), ledger)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ Node = Callable[[RunState], Awaitable[RunState]]
 
 # from -> where its "next" may lead; anything else raises before the graph moves
 WAYS = {
-    "plan": ("gate", "agents", "wait", "report", "end"),
+    "plan": ("gate", "agents", "wait", "report", "escalate", "end"),
     "gate": ("act", "approve", "plan", "verify", "escalate"),
     "approve": ("gate", "approve"),
     "act": ("wait", "plan", "gate", "escalate", "end"),

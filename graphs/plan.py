@@ -26,13 +26,9 @@ def plan(fleet: Fleet, state: RunState) -> RunState:
 
     The reducer is deterministic: the same proposals in any order give the same steps.
     """
-    if not state.get("plan"):
-        return _first(fleet, state)
-    steps = read_steps(fleet, state["plan"])
-    if not steps:  # a crash lost the draft
-        return (
-            {"plan": "", "next": "report"} if state["phase"] == "report" else _first(fleet, state)
-        )
+    steps = read_steps(fleet, state["plan"]) if state.get("plan") else ()
+    if not steps:
+        return _first_of_phase(fleet, state)
     index = state["step"] + 1
     if index < len(steps):
         return {"step": index, "approval": "", "next": "gate"}
@@ -59,6 +55,19 @@ def _after(fleet: Fleet, state: RunState) -> RunState:
     return {"next": "wait", "wake_at_ms": wake_ms}
 
 
+def _first_of_phase(fleet: Fleet, state: RunState) -> RunState:
+    """The phase's first plan. Only a crash can have lost the drafts of a later phase: begin that
+    phase again, never an earlier one.
+    """
+    match state["phase"]:
+        case "report":
+            return {"plan": "", "next": "report"}
+        case "handover":
+            return {"plan": "", "next": "escalate"}
+        case _:
+            return _first(fleet, state)
+
+
 def _first(fleet: Fleet, state: RunState) -> RunState:
     with fleet.ledger.read() as tx:
         event = events.get(tx, state["event"])
@@ -72,7 +81,7 @@ def _first(fleet: Fleet, state: RunState) -> RunState:
         phase = "act"
         proposals = fleet.drafts.get(state["proposals"])
         if proposals is None:  # a crash lost what the agents said; they only read, so ask again
-            return {"plan": "", "next": "agents"}
+            return {"plan": "", "asked": state["asked"] - 1, "next": "agents"}
         steps = notices.first_notices(fleet, incident, state) if state["asked"] == 1 else []
         steps += [Step(WRITE, (item,)) for item in order(_items(proposals))[:MAX_WRITES]]
     if not steps:

@@ -55,7 +55,7 @@ async def open_session(
     Raises RunnerBusy when another live runner holds the folder, LedgerError when it cannot be
     written, and PolicyError when a policy cannot be loaded; nothing is changed then.
     """
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    from loop4.graphs.saver import ShortVersionSaver
 
     _make(data)
     with RunnerLock(data), Ledger.open(data / "ledger.db") as ledger:
@@ -69,7 +69,7 @@ async def open_session(
             agents=agents,
             passing=passing,
         )
-        async with AsyncSqliteSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
+        async with ShortVersionSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
             yield Session(fleet, Runner(fleet, saver), ledger)
 
 

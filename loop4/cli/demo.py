@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.errors import UsageError
+from loop4.cli.output_file import check_place, write_whole
+from loop4.cli.termination import terminable
 
 if TYPE_CHECKING:
     from loop4.cli.demo_run import DemoReport
@@ -46,16 +47,18 @@ def command(
     from loop4.lab.scenarios import draw
 
     draw(scenario or DEFAULT, seed)
-    if json_file is not None and not json_file.parent.is_dir():
-        raise UsageError(f"--json {str(json_file)!r}: its folder does not exist; make it first")
-    root = folder or Path(tempfile.mkdtemp(prefix="loop4-demo-"))
+    if json_file is not None:
+        check_place(json_file)
+    root = folder.resolve() if folder else Path(tempfile.mkdtemp(prefix="loop4-demo-"))
     is_live = sys.stdout.isatty() and not headless
     asks = sys.stdin.isatty() and not yes and not headless
     demo = Demo(root, seed=seed, is_live=is_live, asks=asks)
     names = (scenario,) if scenario else (DEFAULT, SECOND)
-    report = asyncio.run(demo.run(names))
-    if json_file is not None:
-        json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+    with terminable():
+        with demo.start_lab() as lab:
+            report = asyncio.run(demo.run(lab, names))
+        if json_file is not None:
+            write_whole(json_file, json.dumps(report.to_json(), indent=2) + "\n")
     raise typer.Exit(_code(report))
 
 

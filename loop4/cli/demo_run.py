@@ -4,7 +4,6 @@ end.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.live import Live
 
 from loop4.cli.demo_question import TerminalQuestion, question
 from loop4.cli.demo_view import Feed, console, screen
+from loop4.cli.fleet_options import traced
 from loop4.domain import Event, EventKind, Json
 from loop4.errors import BackendError
 from loop4.graphs.patrol import Patrol
@@ -75,34 +75,40 @@ class Demo:
     _patrol: Patrol | None = None
     _question: TerminalQuestion | None = None
 
-    async def run(self, scenarios: Sequence[str]) -> DemoReport:
-        """Everything, from the lab's start to its end. The lab's processes end with this call,
-        however it ends.
+    def start_lab(self) -> Lab:
+        """The lab, up, beside a fresh operations folder.
+
+        Plain, not a coroutine: an interrupt during the start then reaches the lab's own clean-up.
         """
         out = console(headless=not self.is_live)
         copy = self._copy = make_operations(self.root / "operations")
         out.print(f"operations folder: {copy.root}")
         out.print("starting the lab: a router, three services, an external bank, load ...")
-        lab = await asyncio.to_thread(Lab.start, self.root / "lab", self.seed)
-        try:
+        return Lab.start(self.root / "lab", self.seed)
+
+    async def run(self, lab: Lab, scenarios: Sequence[str]) -> DemoReport:
+        """Every scenario on a lab that is up. Whoever started the lab ends it."""
+        with traced():
             async with (
                 connected(f"lab:{lab.connection}", "") as handles,
                 open_session(
                     data=self.root / "data",
-                    operations=copy.root,
+                    operations=self.root / "operations",
                     world=handles.world,
                     writer=handles.writer,
                 ) as session,
             ):
                 self._session = session
                 self._feed = Feed(session.fleet.clock.now_ms())
-                with Live(console=out, refresh_per_second=4, transient=True) as live:
+                with Live(
+                    console=console(headless=not self.is_live),
+                    refresh_per_second=4,
+                    transient=True,
+                ) as live:
                     self._live = live if self.is_live else None
                     if not self.is_live:
                         live.stop()
                     return await self._play(lab, session, scenarios)
-        finally:
-            await asyncio.to_thread(lab.stop)
 
     async def _play(self, lab: Lab, session: Session, scenarios: Sequence[str]) -> DemoReport:
         results = []

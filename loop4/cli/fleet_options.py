@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,25 +43,56 @@ def settings_with(data: Path | None, operations: Path | None, rules: Path | None
 
 @asynccontextmanager
 async def session_for(settings: Settings) -> AsyncIterator[Session]:
-    """Open a runner on the data folder and the world that the settings name."""
+    """Open a runner on the data folder and the world that the settings name.
+
+    Policies and world are looked at first: a mistake in them makes no data folder.
+    """
+    from loop4.graphs.observe import read_documents
     from loop4.graphs.session import open_session
     from loop4.tools.backends.worlds import connected
 
+    operations = operations_of(settings)
+    read_documents(operations, rules=settings.rules)
+    with traced():
+        async with (
+            connected(settings.world, settings.metrics_url) as handles,
+            open_session(
+                data=settings.data,
+                operations=operations,
+                world=handles.world,
+                writer=handles.writer,
+                rules=settings.rules,
+            ) as session,
+        ):
+            yield session
+
+
+def operations_of(settings: Settings) -> Path:
+    """The operations folder that is set. Raises SettingsError if none is, or if it is no folder."""
     if settings.operations is None:
         raise SettingsError(
             "no operations folder is set; use --operations DIR or set LOOP4_OPERATIONS"
         )
-    async with (
-        connected(settings.world, settings.metrics_url) as handles,
-        open_session(
-            data=settings.data,
-            operations=settings.operations,
-            world=handles.world,
-            writer=handles.writer,
-            rules=settings.rules,
-        ) as session,
-    ):
-        yield session
+    if not settings.operations.is_dir():
+        raise SettingsError(
+            f"operations folder {str(settings.operations)!r} is not there; "
+            "expected a folder with policies/services.yaml"
+        )
+    return settings.operations
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Make spans while the block runs; say on standard error if they could not be sent."""
+    from loop4.telemetry import start_telemetry, stop_telemetry
+
+    start_telemetry()
+    try:
+        yield
+    finally:
+        problem = stop_telemetry()
+        if problem:
+            print(f"loop4: {' '.join(problem.split())}", file=sys.stderr)
 
 
 def show(body: Json, *, as_json: bool, text: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +12,12 @@ from loop4.cli.data_folder import DataOption, JsonOption
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
+    operations_of,
     session_for,
     settings_with,
     show,
 )
+from loop4.cli.input_files import read_input, shown
 from loop4.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -54,13 +54,16 @@ def command(
 
 def read_event_file(name: str) -> Event:
     """The event in a file, or on standard input for `-`."""
-    from loop4.tools.events import read_event
+    from loop4.tools.events import MAX_BYTES, read_event
 
+    body = read_input(name, expected="an event as JSON", at_most=MAX_BYTES)
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: cannot be read ({error}); expected an event as JSON") from error
-    return read_event(text, path=name)
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{shown(name)} is not UTF-8 text at byte {error.start + 1}; expected an event as JSON"
+        ) from error
+    return read_event(text, path=shown(name))
 
 
 def _authenticated(event: Event, settings: Settings) -> Event:
@@ -69,13 +72,10 @@ def _authenticated(event: Event, settings: Settings) -> Event:
         return event
     from loop4.policies.people import People
 
-    if settings.operations is None:
-        raise UsageError("a request needs --operations DIR, where policies/people.yaml stands")
-    person = People.load(settings.operations / "policies" / "people.yaml").find_voter(
-        settings.token.reveal()
-    )
+    path = operations_of(settings) / "policies" / "people.yaml"
+    person = People.load(path).find_voter(settings.token.reveal())
     if person is None:
-        raise UsageError("LOOP4_TOKEN belongs to nobody in policies/people.yaml")
+        raise UsageError(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
     return replace(event, requester=person.name)
 
 

@@ -16,6 +16,7 @@ from loop4.cli.fleet_options import (
     settings_with,
     show,
 )
+from loop4.errors import UsageError
 
 if TYPE_CHECKING:
     from loop4.settings import Settings
@@ -28,12 +29,17 @@ def command(
     operations: OperationsOption = None,
     rules: RulesOption = None,
     wait_s: Annotated[
-        int, typer.Option("--wait", help="Seconds to go on until nothing sleeps any more.")
+        int, typer.Option("--wait", min=0, help="Seconds to go on until nothing sleeps any more.")
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Continue what can go on; say what still waits, and for what."""
     settings = settings_with(data, operations, rules)
+    if not (settings.data / "ledger.db").is_file():
+        raise UsageError(
+            f"data folder {str(settings.data)!r} holds no ledger, so nothing can go on; "
+            "name the folder that `loop4 handle` was given"
+        )
     moved, waiting = asyncio.run(_resume(settings, wait_s))
     lines = [f"continued {run}" for run in moved] or ["nothing could go on"]
     lines += [f"{w['run']} of {w['incident']} is {w['state']}" for w in waiting]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Approval, ApprovalState, JsonObject, RequesterKind, Vote
@@ -21,6 +21,17 @@ from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import approvals, votes
 
 _OPEN = (ApprovalState.PENDING, ApprovalState.APPROVED)
+
+_ALL = select(approvals).order_by(approvals.c.requested_ms, approvals.c.approval_id)
+_BY_ID = _ALL.where(approvals.c.approval_id == bindparam("id"))
+_OF_ACTION = _ALL.where(approvals.c.action_id == bindparam("of"))
+_PENDING = _ALL.where(approvals.c.state == ApprovalState.PENDING.value)
+_LATE = _ALL.where(approvals.c.state.in_(_OPEN), approvals.c.expires_ms <= bindparam("now"))
+_VOTES = (
+    select(votes)
+    .where(votes.c.approval_id == bindparam("of"))
+    .order_by(votes.c.at_ms, votes.c.person)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +171,7 @@ def consume(tx: Tx, approval_id: str, action_digest: str, policy_version: str, n
 
 def expire(tx: Tx, now_ms: int) -> tuple[str, ...]:
     """Close what was not decided or not used in time, wake its runs, and return the ids."""
-    late = _requests(tx, approvals.c.state.in_(_OPEN), approvals.c.expires_ms <= now_ms)
+    late = _requests(tx, _LATE, now=now_ms)
     for known in late:
         _close(tx, known, ApprovalState.EXPIRED, "not decided or not used in time", now_ms)
         _wake(tx, known, ApprovalState.EXPIRED, now_ms)
@@ -179,23 +190,23 @@ def supersede(tx: Tx, approval_id: str, reason: str, *, now_ms: int) -> bool:
 
 def get(tx: Tx, approval_id: str) -> Request | None:
     """Return a request, or None."""
-    found = _requests(tx, approvals.c.approval_id == approval_id)
+    found = _requests(tx, _BY_ID, id=approval_id)
     return found[0] if found else None
 
 
 def pending(tx: Tx) -> tuple[Request, ...]:
     """Return the requests that wait for votes, oldest first; late ones too until `expire`."""
-    return _requests(tx, approvals.c.state == ApprovalState.PENDING.value)
+    return _requests(tx, _PENDING)
 
 
 def list_all(tx: Tx) -> tuple[Request, ...]:
     """Return all requests, oldest first."""
-    return _requests(tx)
+    return _requests(tx, _ALL)
 
 
 def of_action(tx: Tx, action_id: str) -> tuple[Approval, ...]:
     """Return the approvals of one action in any state, oldest first: input of the gate."""
-    return tuple(known.approval for known in _requests(tx, approvals.c.action_id == action_id))
+    return tuple(known.approval for known in _requests(tx, _OF_ACTION, of=action_id))
 
 
 def _refusal(
@@ -293,18 +304,15 @@ def _wake(tx: Tx, known: Request, state: ApprovalState, now_ms: int) -> None:
     )
 
 
-def _requests(tx: Tx, *conditions: ColumnElement[bool]) -> tuple[Request, ...]:
-    statement = select(approvals).where(*conditions)
-    found = tx.rows(statement.order_by(approvals.c.requested_ms, approvals.c.approval_id))
+def _requests(
+    tx: Tx, statement: Select[tuple[object, ...]], **values: str | int
+) -> tuple[Request, ...]:
+    found = tx.rows(statement, values)
     return tuple(_request(row, _votes(tx, row["approval_id"])) for row in found)
 
 
 def _votes(tx: Tx, approval_id: str) -> tuple[Vote, ...]:
-    found = tx.rows(
-        select(votes)
-        .where(votes.c.approval_id == approval_id)
-        .order_by(votes.c.at_ms, votes.c.person)
-    )
+    found = tx.rows(_VOTES, {"of": approval_id})
     return tuple(
         Vote(row["person"], _roles(row["roles"]), bool(row["approve"]), row["at_ms"])
         for row in found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
 from loop4.domain import Json
@@ -14,6 +14,11 @@ from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import contents
 
 
+_PUT = insert(contents).on_conflict_do_nothing(index_elements=["digest"])
+_BODY = select(contents.c.body).where(contents.c.digest == bindparam("of"))
+_HAS = select(contents.c.digest).where(contents.c.digest == bindparam("of"))
+
+
 def put(tx: Tx, body: Json) -> str:
     """Store a body and return its digest, that of `canonical.digest`. Idempotent.
 
@@ -21,17 +26,13 @@ def put(tx: Tx, body: Json) -> str:
     """
     text = encode(body, "a content")
     digest = hashlib.sha256(text.encode()).hexdigest()
-    tx.change(
-        insert(contents)
-        .values(digest=digest, body=text)
-        .on_conflict_do_nothing(index_elements=["digest"])
-    )
+    tx.change(_PUT, {"digest": digest, "body": text})
     return digest
 
 
 def get(tx: Tx, digest: str) -> Json:
     """Return the body under a digest. Raises LedgerError if it is absent or was altered."""
-    row = tx.row(select(contents.c.body).where(contents.c.digest == digest))
+    row = tx.row(_BODY, {"of": digest})
     if row is None:
         raise LedgerError(f"content {digest!r} is not in the ledger")
     text = row["body"]
@@ -42,4 +43,4 @@ def get(tx: Tx, digest: str) -> Json:
 
 def has(tx: Tx, digest: str) -> bool:
     """Say whether a body is stored under this digest."""
-    return tx.row(select(contents.c.digest).where(contents.c.digest == digest)) is not None
+    return tx.row(_HAS, {"of": digest}) is not None

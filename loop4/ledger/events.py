@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import RowMapping
 
@@ -13,6 +13,12 @@ from loop4.errors import LedgerError
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import events
+
+
+_ALL = select(events).order_by(events.c.arrival)
+_BY_ID = _ALL.where(events.c.event_id == bindparam("id"))
+_OF = _ALL.where(events.c.incident_id == bindparam("of"))
+_INBOX = _OF.where(events.c.taken_ms == 0)
 
 
 def accept(tx: Tx, event: Event, *, now_ms: int) -> bool:
@@ -56,17 +62,17 @@ def assign(tx: Tx, event_id: str, incident_id: str) -> None:
 
 def inbox(tx: Tx, incident_id: str) -> tuple[Event, ...]:
     """Return the events of an incident that were not taken yet, in order of acceptance."""
-    return _events(tx, events.c.incident_id == incident_id, events.c.taken_ms == 0)
+    return _events(tx, _INBOX, of=incident_id)
 
 
 def unassigned(tx: Tx) -> tuple[Event, ...]:
     """Return accepted events without an incident: a crash came between the two."""
-    return _events(tx, events.c.incident_id == "", events.c.taken_ms == 0)
+    return _events(tx, _INBOX, of="")
 
 
 def of_incident(tx: Tx, incident_id: str) -> tuple[Event, ...]:
     """Return all events of an incident, taken ones included, in order of acceptance."""
-    return _events(tx, events.c.incident_id == incident_id)
+    return _events(tx, _OF, of=incident_id)
 
 
 def take(tx: Tx, event_ids: Sequence[str], *, now_ms: int) -> None:
@@ -80,13 +86,12 @@ def take(tx: Tx, event_ids: Sequence[str], *, now_ms: int) -> None:
 
 def get(tx: Tx, event_id: str) -> Event | None:
     """Return an accepted event, or None."""
-    found = _events(tx, events.c.event_id == event_id)
+    found = _events(tx, _BY_ID, id=event_id)
     return found[0] if found else None
 
 
-def _events(tx: Tx, *conditions: ColumnElement[bool]) -> tuple[Event, ...]:
-    found = tx.rows(select(events).where(*conditions).order_by(events.c.arrival))
-    return tuple(_event(row) for row in found)
+def _events(tx: Tx, statement: Select[tuple[object, ...]], **values: str) -> tuple[Event, ...]:
+    return tuple(_event(row) for row in tx.rows(statement, values))
 
 
 def _event(row: RowMapping) -> Event:

@@ -43,6 +43,8 @@ _END = select(
     _LAST.with_only_columns(evidence.c.digest).scalar_subquery().label("digest"),
 )
 _INSERT = insert(evidence)
+_ALL = select(evidence).order_by(evidence.c.seq)
+_OF = _ALL.where(evidence.c.incident_id == bindparam("of"))
 _PUT_HEAD = (
     sqlite.insert(meta)
     .values(key=_HEAD, value=bindparam("head"))
@@ -146,12 +148,10 @@ def list_records(
     tx: Tx, incident_id: str | None = None, kinds: Collection[str] | None = None
 ) -> tuple[EvidenceRecord, ...]:
     """Return records in order, all or those of one incident and of the given kinds."""
-    statement = select(evidence).order_by(evidence.c.seq)
-    if incident_id is not None:
-        statement = statement.where(evidence.c.incident_id == incident_id)
+    statement, values = (_ALL, {}) if incident_id is None else (_OF, {"of": incident_id})
     if kinds is not None:
         statement = statement.where(evidence.c.kind.in_(sorted(kinds)))
-    return tuple(_record(row) for row in tx.rows(statement))
+    return tuple(_record(row) for row in tx.rows(statement, values))
 
 
 def get(tx: Tx, seq: int) -> EvidenceRecord | None:

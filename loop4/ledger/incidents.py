@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, func, insert, select
+from sqlalchemy import Select, bindparam, func, insert, select
 from sqlalchemy import update as update_row
 from sqlalchemy.engine import RowMapping
 
@@ -12,6 +12,11 @@ from loop4.domain import Incident, Severity
 from loop4.errors import LedgerError
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import incidents
+
+_ALL = select(incidents).order_by(incidents.c.year, incidents.c.number)
+_BY_ID = _ALL.where(incidents.c.incident_id == bindparam("id"))
+_OPEN = _ALL.where(incidents.c.state != "resolved")
+_OPEN_OF = _OPEN.where(incidents.c.correlation == bindparam("of"))
 
 STATES = ("open", "mitigating", "monitoring", "resolved", "escalated")
 
@@ -104,30 +109,30 @@ def update(
 
 def get(tx: Tx, incident_id: str) -> Incident | None:
     """Return an incident, or None."""
-    found = _incidents(tx, incidents.c.incident_id == incident_id)
+    found = _incidents(tx, _BY_ID, id=incident_id)
     return found[0] if found else None
 
 
 def find_open(tx: Tx, correlation: str) -> Incident | None:
     """Return the incident of this correlation that is not resolved, or None."""
-    found = _incidents(tx, incidents.c.correlation == correlation, incidents.c.state != "resolved")
+    found = _incidents(tx, _OPEN_OF, of=correlation)
     return found[0] if found else None
 
 
 def list_open(tx: Tx) -> tuple[Incident, ...]:
     """Return all incidents that are not resolved, oldest first."""
-    return _incidents(tx, incidents.c.state != "resolved")
+    return _incidents(tx, _OPEN)
 
 
 def list_all(tx: Tx) -> tuple[Incident, ...]:
     """Return all incidents, oldest first."""
-    return _incidents(tx)
+    return _incidents(tx, _ALL)
 
 
-def _incidents(tx: Tx, *conditions: ColumnElement[bool]) -> tuple[Incident, ...]:
-    statement = select(incidents).where(*conditions)
-    found = tx.rows(statement.order_by(incidents.c.year, incidents.c.number))
-    return tuple(_incident(row) for row in found)
+def _incidents(
+    tx: Tx, statement: Select[tuple[object, ...]], **values: str
+) -> tuple[Incident, ...]:
+    return tuple(_incident(row) for row in tx.rows(statement, values))
 
 
 def _incident(row: RowMapping) -> Incident:

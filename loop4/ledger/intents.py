@@ -5,11 +5,11 @@ The engine never retries an act. Recovery reads the target and asks `reconcile`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import RowMapping
 
@@ -18,6 +18,29 @@ from loop4.errors import LedgerError
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import intents, permits
+
+
+_ALL = select(intents).order_by(intents.c.intended_ms, intents.c.action_id)
+_BY_ID = _ALL.where(intents.c.action_id == bindparam("id"))
+_INTENDED = _ALL.where(intents.c.state == IntentState.INTENDED.value)
+_PUT = insert(intents).on_conflict_do_nothing(index_elements=["action_id"])
+_USE_PERMIT = insert(permits)
+_PERMIT = select(permits.c.nonce).where(permits.c.nonce == bindparam("of"))
+_SETTLE = (
+    update(intents)
+    .where(
+        intents.c.action_id == bindparam("id"),
+        intents.c.state == IntentState.INTENDED.value,
+        intents.c.fence == bindparam("held"),
+    )
+    .values(
+        state=bindparam("ended"),
+        detail=bindparam("told"),
+        before=bindparam("was"),
+        after=bindparam("is_now"),
+        settled_ms=bindparam("now"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,30 +120,30 @@ def intend(
     if permit_nonce and is_nonce_used(tx, permit_nonce):
         return False
     what = f"intent {action.action_id!r}"
-    row = insert(intents).values(
-        action_id=action.action_id,
-        incident_id=action.incident_id,
-        run_id=run_id,
-        tool=action.tool,
-        target=action.target,
-        service=action.service,
-        environment=action.environment,
-        arguments=encode(action.arguments, what),
-        action_digest=action_digest,
-        target_revision=action.target_revision,
-        policy_version=policy_version,
-        approval_id=approval_id,
-        permit_nonce=permit_nonce,
-        precondition=encode(precondition, what),
-        fence=fence,
-        state=IntentState.INTENDED.value,
-        before="{}",
-        after="{}",
-        intended_ms=now_ms,
-    )
-    written = tx.change(row.on_conflict_do_nothing(index_elements=["action_id"])) == 1
+    row: dict[str, str | int] = {
+        "action_id": action.action_id,
+        "incident_id": action.incident_id,
+        "run_id": run_id,
+        "tool": action.tool,
+        "target": action.target,
+        "service": action.service,
+        "environment": action.environment,
+        "arguments": encode(action.arguments, what),
+        "action_digest": action_digest,
+        "target_revision": action.target_revision,
+        "policy_version": policy_version,
+        "approval_id": approval_id,
+        "permit_nonce": permit_nonce,
+        "precondition": encode(precondition, what),
+        "fence": fence,
+        "state": IntentState.INTENDED.value,
+        "before": "{}",
+        "after": "{}",
+        "intended_ms": now_ms,
+    }
+    written = tx.change(_PUT, row) == 1
     if written and permit_nonce:
-        tx.change(insert(permits).values(nonce=permit_nonce, action_id=action.action_id))
+        tx.change(_USE_PERMIT, {"nonce": permit_nonce, "action_id": action.action_id})
     return written
 
 
@@ -145,7 +168,7 @@ def claim(tx: Tx, action_id: str, fence: int, *, permit_nonce: str = "") -> bool
         .values(**values)
     )
     if taken == 1 and permit_nonce:
-        tx.change(insert(permits).values(nonce=permit_nonce, action_id=action_id))
+        tx.change(_USE_PERMIT, {"nonce": permit_nonce, "action_id": action_id})
     return taken == 1
 
 
@@ -158,19 +181,16 @@ def settle(tx: Tx, action_id: str, outcome: Outcome, *, fence: int, now_ms: int)
         raise LedgerError(f"intent {action_id!r}: an outcome is done, failed or unknown")
     what = f"outcome of {action_id!r}"
     changed = tx.change(
-        update(intents)
-        .where(
-            intents.c.action_id == action_id,
-            intents.c.state == IntentState.INTENDED.value,
-            intents.c.fence == fence,
-        )
-        .values(
-            state=outcome.state.value,
-            detail=outcome.detail,
-            before=encode(outcome.before, what),
-            after=encode(outcome.after, what),
-            settled_ms=now_ms,
-        )
+        _SETTLE,
+        {
+            "id": action_id,
+            "held": fence,
+            "ended": outcome.state.value,
+            "told": outcome.detail,
+            "was": encode(outcome.before, what),
+            "is_now": encode(outcome.after, what),
+            "now": now_ms,
+        },
     )
     return changed == 1
 
@@ -192,18 +212,18 @@ def set_verified(tx: Tx, action_id: str, reading: Reading, *, now_ms: int) -> No
 
 def is_nonce_used(tx: Tx, nonce: str) -> bool:
     """Say whether a permit with this nonce was used for any act."""
-    return tx.row(select(permits.c.nonce).where(permits.c.nonce == nonce)) is not None
+    return tx.row(_PERMIT, {"of": nonce}) is not None
 
 
 def get(tx: Tx, action_id: str) -> Intent | None:
     """Return an intent, or None."""
-    found = _intents(tx, intents.c.action_id == action_id)
+    found = _intents(tx, _BY_ID, {"id": action_id})
     return found[0] if found else None
 
 
 def list_intended(tx: Tx) -> tuple[Intent, ...]:
     """Return the acts that were written and not settled, oldest first: recovery's work."""
-    return _intents(tx, intents.c.state == IntentState.INTENDED.value)
+    return _intents(tx, _INTENDED, {})
 
 
 def list_all(
@@ -216,14 +236,9 @@ def list_all(
     since_ms: int = 0,
 ) -> tuple[Intent, ...]:
     """Return the intents since `since_ms` that match all that is given, oldest first."""
-    wanted: Mapping[str, str | None] = {
-        "incident_id": incident_id,
-        "run_id": run_id,
-        "target": target,
-        "tool": tool,
-    }
-    conditions = [intents.c[name] == value for name, value in wanted.items() if value is not None]
-    return _intents(tx, intents.c.intended_ms >= since_ms, *conditions)
+    wanted = {"incident_id": incident_id, "run_id": run_id, "target": target, "tool": tool}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return _intents(tx, _matching(tuple(given)), {"since_ms": since_ms, **given})
 
 
 def failed_remediations(tx: Tx, target: str, *, since_ms: int) -> int:
@@ -234,10 +249,17 @@ def failed_remediations(tx: Tx, target: str, *, since_ms: int) -> int:
     )
 
 
-def _intents(tx: Tx, *conditions: ColumnElement[bool]) -> tuple[Intent, ...]:
-    statement = select(intents).where(*conditions)
-    found = tx.rows(statement.order_by(intents.c.intended_ms, intents.c.action_id))
-    return tuple(_intent(row) for row in found)
+@cache
+def _matching(names: tuple[str, ...]) -> Select[tuple[object, ...]]:
+    """The query of `list_all` for these columns; there are at most sixteen."""
+    conditions = [intents.c[name] == bindparam(name) for name in names]
+    return _ALL.where(intents.c.intended_ms >= bindparam("since_ms"), *conditions)
+
+
+def _intents(
+    tx: Tx, statement: Select[tuple[object, ...]], values: dict[str, str | int]
+) -> tuple[Intent, ...]:
+    return tuple(_intent(row) for row in tx.rows(statement, values))
 
 
 def _intent(row: RowMapping) -> Intent:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from loop4.domain import IntentState
 from loop4.ledger import intents, runs
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import locks
+
+
+_RELEASE = delete(locks).where(
+    locks.c.target == bindparam("of"), locks.c.action_id == bindparam("by")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,7 @@ def take(tx: Tx, target: str, action_id: str, run_id: str, now_ms: int) -> Lock 
 
 def release(tx: Tx, target: str, action_id: str) -> bool:
     """Give a target back. False: this action does not hold it, and nothing changes."""
-    statement = delete(locks).where(locks.c.target == target, locks.c.action_id == action_id)
-    return tx.change(statement) == 1
+    return tx.change(_RELEASE, {"of": target, "by": action_id}) == 1
 
 
 def holder(tx: Tx, target: str) -> Lock | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from loop4.errors import LedgerError
@@ -24,6 +24,21 @@ class RunState(StrEnum):
 
 
 LIVE = (RunState.RUNNING, RunState.WAITING_APPROVAL, RunState.SLEEPING)
+
+_ALL = select(runs).order_by(runs.c.started_ms, runs.c.run_id)
+_BY_ID = _ALL.where(runs.c.run_id == bindparam("id"))
+_LIVE = _ALL.where(runs.c.state.in_(LIVE))
+_LIVE_OF = _LIVE.where(runs.c.incident_id == bindparam("of"))
+_MOVE = (
+    update(runs)
+    .where(runs.c.run_id == bindparam("id"))
+    .values(
+        state=bindparam("to"),
+        wake_at_ms=bindparam("wake"),
+        approval_id=bindparam("approval"),
+        updated_ms=bindparam("now"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +103,14 @@ def set_state(
     if not before.is_live and state is not before.state:
         raise LedgerError(f"run {run_id!r} is {before.state.value}; it cannot become {state.value}")
     tx.change(
-        update(runs)
-        .where(runs.c.run_id == run_id)
-        .values(
-            state=state.value, wake_at_ms=wake_at_ms, approval_id=approval_id, updated_ms=now_ms
-        )
+        _MOVE,
+        {
+            "id": run_id,
+            "to": state.value,
+            "wake": wake_at_ms,
+            "approval": approval_id,
+            "now": now_ms,
+        },
     )
     return Run(
         run_id,
@@ -108,24 +126,23 @@ def set_state(
 
 def get(tx: Tx, run_id: str) -> Run | None:
     """Return a run, or None."""
-    found = _runs(tx, runs.c.run_id == run_id)
+    found = _runs(tx, _BY_ID, id=run_id)
     return found[0] if found else None
 
 
 def live(tx: Tx, incident_id: str) -> Run | None:
     """Return the live run of an incident, or None."""
-    found = _runs(tx, runs.c.incident_id == incident_id, runs.c.state.in_(LIVE))
+    found = _runs(tx, _LIVE_OF, of=incident_id)
     return found[0] if found else None
 
 
 def list_open(tx: Tx) -> tuple[Run, ...]:
     """Return all live runs, oldest first."""
-    return _runs(tx, runs.c.state.in_(LIVE))
+    return _runs(tx, _LIVE)
 
 
-def _runs(tx: Tx, *conditions: ColumnElement[bool]) -> tuple[Run, ...]:
-    found = tx.rows(select(runs).where(*conditions).order_by(runs.c.started_ms, runs.c.run_id))
-    return tuple(_run(row) for row in found)
+def _runs(tx: Tx, statement: Select[tuple[object, ...]], **values: str) -> tuple[Run, ...]:
+    return tuple(_run(row) for row in tx.rows(statement, values))
 
 
 def _run(row: RowMapping) -> Run:

@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from loop4.agents.agent import Agent
-from loop4.domain import Event, EventKind, Incident
+from loop4.domain import ApprovalState, Event, EventKind, Incident, IntentState
 from loop4.graphs.assemble import AGENTS
 from loop4.graphs.fleet import nowhere
 from loop4.graphs.patrol import Patrol
@@ -43,7 +44,11 @@ class Stage:
     before: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.before = self._present()
+        template = files("loop4.lab") / "operations"
+        with as_file(template) as shipped:
+            self.before = {
+                p.relative_to(shipped).as_posix() for p in shipped.rglob("*") if p.is_file()
+            }
 
     @property
     def data(self) -> Path:
@@ -78,14 +83,8 @@ class Stage:
 
     def files(self) -> list[str]:
         """What the fleet wrote, by path inside the operations folder."""
-        return sorted(self._present() - self.before)
-
-    def _present(self) -> set[str]:
-        return {
-            p.relative_to(self.operations).as_posix()
-            for p in self.operations.rglob("*")
-            if p.is_file()
-        }
+        found = (p.relative_to(self.operations) for p in self.operations.rglob("*.md"))
+        return sorted({p.as_posix() for p in found} - self.before)
 
 
 @dataclass
@@ -172,6 +171,27 @@ class Play:
             for r in self.records()
         ]
         return "\n".join([*lines, str(self.incidents()), str(self.open_runs())])
+
+
+def assert_well(play: Play) -> None:
+    """One effect, everything settled, one page, the files of a closed incident, and a whole
+    chain.
+    """
+    story = play.story()
+    assert [i.state for i in play.incidents()] == ["resolved"], story
+    assert play.open_runs() == (), story
+    assert [(a.tool, a.state) for a in play.acts()] == [
+        ("deployments.roll_back", IntentState.DONE)
+    ], story
+    assert {a.state for a in play.all_intents()} == {IntentState.DONE}, story
+    assert [r.approval.state for r in play.requests()] == [ApprovalState.CONSUMED], story
+    assert play.chain_holds()
+    names = play.stage.files()
+    pages = [name for name in names if "/page-" in name]
+    assert pages == ["work/incidents/INC-2026-001/page-01.md"], story
+    assert "work/incidents/INC-2026-001/context-01.md" in names
+    assert any("retrospectives" in name for name in names)
+    assert any(name.startswith("work/signals/") for name in names)
 
 
 @pytest.fixture
