@@ -56,12 +56,19 @@ def leading(findings: Sequence[Finding]) -> Finding | None:
 
 
 def incident_facts(
-    fleet: Fleet, incident: Incident, state: RunState, *, summary: str, told: str
+    fleet: Fleet,
+    incident: Incident,
+    state: RunState,
+    *,
+    summary: str,
+    told: str,
+    proposed: Sequence[ActionTaken] = (),
 ) -> IncidentFacts:
-    """The facts of this moment. `told` is the state's word for readers: investigating, resolved,
-    ...
+    """The facts of this moment. `told` is the state's word for readers (investigating, resolved),
+    `proposed` the acts that the gate will judge next. Hypotheses are the incident agent's; what the
+    targets read stands among the breached targets.
     """
-    findings = findings_of(fleet, state)
+    findings = tuple(f for f in findings_of(fleet, state) if f.agent == "incident")
     rule = fleet.severity.rule(incident.severity)
     with fleet.ledger.read() as tx:
         acts = intents.list_all(tx, incident_id=incident.incident_id)
@@ -103,13 +110,16 @@ def incident_facts(
             for a in acts
             if "path" not in a.arguments
         ),
-        pending=tuple(
-            ActionTaken(
-                str(_first_request(r.payload).get("name", "")),
-                str(_extra(r.payload).get("target", "")),
-                f"pending approval by {r.approval.role}",
-            )
-            for r in waiting
+        pending=(
+            *(
+                ActionTaken(
+                    str(_first_request(r.payload).get("name", "")),
+                    str(_extra(r.payload).get("target", "")),
+                    f"pending approval by {r.approval.role}",
+                )
+                for r in waiting
+            ),
+            *proposed,
         ),
         missing=tuple(missing),
         links=(("evidence", f"loop4 evidence show --incident {incident.incident_id}"),),

@@ -4,6 +4,8 @@ gated items.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loop4.agents.signal import incident_signal
 from loop4.domain import Incident, Severity
 from loop4.graphs.fleet import Fleet
@@ -20,12 +22,21 @@ from loop4.tools.incident_messages import (
 from loop4.tools.postmortems import render_postmortem
 from loop4.tools.signals import render_signal
 from loop4.tools.templates import read_template
-from loop4.tools.work_items import FiledSignal, FollowUp, PostmortemFacts, Rendered, date_of
+from loop4.tools.work_items import (
+    ActionTaken,
+    FiledSignal,
+    FollowUp,
+    PostmortemFacts,
+    Rendered,
+    date_of,
+)
 
 ROUTES = "operations-policy-author"
 
 
-def first_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Step]:
+def first_notices(
+    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
+) -> list[Step]:
     """SEV1 and SEV2: page, context package, customer draft, and the policy author's note, as one
     batch.
     """
@@ -39,6 +50,7 @@ def first_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Ste
         state,
         summary=best.claim if best else f"{incident.service} misses its target, cause unknown",
         told="investigating",
+        proposed=[ActionTaken(w.tool, w.target, "proposed to the gate") for w in writes],
     )
     context = render_context(facts)
     items = [
@@ -137,7 +149,7 @@ def _postmortem(fleet: Fleet, incident: Incident, state: RunState, filed: Render
     return render_postmortem(
         PostmortemFacts(
             incident=facts,
-            started_ms=incident.detected_ms,
+            started_ms=0,
             resolved_ms=facts.now_ms if verified else 0,
             timeline=timeline(fleet, incident),
             root_cause=cause,

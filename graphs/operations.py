@@ -9,12 +9,8 @@ event -> triage -> agents -> plan -> gate -> act -> wait -> verify -> report
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
-
-os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
-os.environ.setdefault("LANGSMITH_TRACING", "false")
 
 from langgraph.graph import END, START, StateGraph
 

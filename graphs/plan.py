@@ -82,8 +82,10 @@ def _first(fleet: Fleet, state: RunState) -> RunState:
         proposals = fleet.drafts.get(state["proposals"])
         if proposals is None:  # a crash lost what the agents said; they only read, so ask again
             return {"plan": "", "asked": state["asked"] - 1, "next": "agents"}
-        steps = notices.first_notices(fleet, incident, state) if state["asked"] == 1 else []
-        steps += [Step(WRITE, (item,)) for item in order(_items(proposals))[:MAX_WRITES]]
+        writes = order(_items(proposals))[:MAX_WRITES]
+        is_news = state["asked"] == 1
+        steps = notices.first_notices(fleet, incident, state, writes) if is_news else []
+        steps += [Step(WRITE, (item,)) for item in writes]
     if not steps:
         told: RunState = {**state, "phase": phase}
         return {"plan": "", "step": 0, "phase": phase, **_after(fleet, told)}

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import cast
+from collections.abc import Sequence
+from typing import Annotated, NoReturn, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from loop4.domain import Event, EventKind, JsonObject
+from loop4.domain import Event, EventKind, Json, JsonObject
 from loop4.errors import InputError
 
 MAX_BYTES = 1 << 20
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$"
+_LARGEST = 2**53 - 1  # what every JSON reader holds exactly, and a digest covers
+
+
+def _whole(text: str) -> str:
+    """The text, if it can be written down again: JSON can escape half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half a character at {error.start + 1}") from error
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_whole)]
+_Whole = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
 
 
 class _Request(BaseModel):
@@ -19,7 +34,7 @@ class _Request(BaseModel):
 
     tool: str = Field(pattern=_NAME)
     target: str = Field(pattern=_NAME)
-    arguments: dict[str, str | int | bool]
+    arguments: dict[_Text, _Text | _Whole | bool]
 
 
 class _EventFile(BaseModel):
@@ -29,11 +44,11 @@ class _EventFile(BaseModel):
     kind: str
     service: str = Field(pattern=_NAME)
     environment: str = Field(pattern=_NAME)
-    at_ms: int = Field(ge=0, le=1 << 53)
+    at_ms: int = Field(ge=0, le=_LARGEST)
     source: str = Field(default="file", pattern=_NAME)
     resolved: bool = False
-    labels: dict[str, str] = Field(default_factory=dict)
-    text: str = ""
+    labels: dict[_Text, _Text] = Field(default_factory=dict)
+    text: _Text = ""
     request: _Request | None = None
 
 
@@ -43,11 +58,11 @@ def read_event(text: str, *, path: str) -> Event:
     Raises InputError with the file, the field, what was found and what was expected. The requester
     of a request is never read from the file: it comes from the authenticated person.
     """
-    if len(text.encode()) > MAX_BYTES:
+    if len(text.encode(errors="replace")) > MAX_BYTES:
         raise InputError(f"{path}: over {MAX_BYTES} bytes; an event is a small JSON object")
     try:
-        body = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        body: Json = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); expected one event object") from error
     try:
         read = _EventFile.model_validate(body)
@@ -76,3 +91,17 @@ def read_event(text: str, *, path: str) -> Event:
         text=read.text,
         request=cast("JsonObject", read.request.model_dump()) if read.request else None,
     )
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _once(pairs: Sequence[tuple[str, Json]]) -> dict[str, Json]:
+    """An object without a key twice: readers disagree on which of the two holds."""
+    found: dict[str, Json] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice")
+        found[key] = value
+    return found

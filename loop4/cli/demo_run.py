@@ -252,7 +252,7 @@ class Demo:
             chain.ok,
             self._paths(results),
         )
-        self._story(report, chain.records)
+        self._story(report, chain)
         return report
 
     def _paths(self, results: list[Result]) -> dict[str, Json]:
@@ -265,7 +265,7 @@ class Demo:
             "evidence": str(self.root / "data" / "ledger.db"),
         }
 
-    def _story(self, report: DemoReport, records: int) -> None:
+    def _story(self, report: DemoReport, chain: evidence.VerifyReport) -> None:
         out = console(headless=True)
         if self.is_live:
             out.rule("the timeline")
@@ -298,7 +298,8 @@ class Demo:
             for one in path if isinstance(path, list) else [path]:
                 out.print(f"{name}: {one}", soft_wrap=True)
         word = "verifies" if report.evidence_ok else "DOES NOT VERIFY"
-        out.print(f"evidence: {records} records, the chain {word}")
+        out.print(f"evidence: {chain.records} records, the chain {word}")
+        out.print(f"note this anchor elsewhere: {chain.records}:{chain.head}", soft_wrap=True)
         out.print(f"look again: loop4 evidence show --data {self.root / 'data'}", soft_wrap=True)
 
 

@@ -184,7 +184,10 @@ def _say(error: BaseException) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    print("loop4: " + " ".join(message.split()), file=sys.stderr)
+    """One line, without the control characters that quoted input may bring along."""
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    print(f"loop4: {shown}", file=sys.stderr)
     return code
 
 

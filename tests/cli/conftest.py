@@ -25,6 +25,10 @@ from tests.graphs.toy import ToyClock, ToyWorld
 HEALTHY_S, BROKEN_S = 70, 20
 
 
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 @dataclass
 class Desk:
     """A person's terminal: folders, and commands said in this process."""
@@ -124,7 +128,7 @@ def desk(
 @pytest.fixture(scope="session")
 def broken_world() -> ToyWorld:
     """A minute of health and twenty seconds in which orders v2 fails, ending about now."""
-    began_ms = time.time_ns() // 1_000_000 - (HEALTHY_S + BROKEN_S) * 1000
+    began_ms = now_ms() - (HEALTHY_S + BROKEN_S) * 1000
     toy = ToyWorld(clock=ToyClock(began_ms))
     toy.run(HEALTHY_S)
     toy.deploy()
@@ -153,20 +157,19 @@ def alert(
     began_ms: int = 0,
     query: str = "",
     name: str = "ErrorBudgetBurn",
-    **labels: str,
+    environment: str = "",
 ) -> dict[str, object]:
     """One alert of an Alertmanager body. Without `began_ms` it began ten seconds ago."""
-    now_ms = time.time_ns() // 1_000_000
-    began_ms = began_ms or now_ms - 10_000
-    named = {"alertname": name, "severity": "page", **labels}
-    if service:
-        named["service"] = service
+    began_ms = began_ms or now_ms() - 10_000
+    named = {"alertname": name, "severity": "page"}
+    named |= {"service": service} if service else {}
+    named |= {"environment": environment} if environment else {}
     return {
         "status": "resolved" if resolved else "firing",
         "labels": named,
         "annotations": {"summary": f"{service} burns its budget"},
         "startsAt": _moment(began_ms),
-        "endsAt": _moment(now_ms) if resolved else "0001-01-01T00:00:00Z",
+        "endsAt": _moment(now_ms()) if resolved else "0001-01-01T00:00:00Z",
         "generatorURL": f"http://prometheus.example:9090/graph?{query}",
         "fingerprint": hashlib.sha256(f"{service}/{name}".encode()).hexdigest()[:16],
     }

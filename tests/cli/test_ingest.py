@@ -11,7 +11,7 @@ import pytest
 
 from loop4.ledger import events, incidents, runs
 from loop4.ledger.ledger import Ledger
-from tests.cli.conftest import Desk, alert, webhook
+from tests.cli.conftest import Desk, alert, now_ms, webhook
 
 
 def became(body: dict[str, object]) -> dict[str, str]:
@@ -23,14 +23,9 @@ def written(desk: Desk) -> list[str]:
     return sorted(p.name for p in (desk.operations / "work" / "incidents").rglob("*.md"))
 
 
-def test_a_grouped_webhook_becomes_one_incident_and_a_resolve_without_one_is_kept(
-    watched: Desk,
-) -> None:
-    body = webhook(
-        [alert("payments", resolved=True, began_ms=1), alert("orders"), alert("gateway")]
-    )
+def test_a_grouped_webhook_becomes_one_incident_oldest_alert_first(watched: Desk) -> None:
+    body = webhook([alert("gateway"), alert("orders", began_ms=now_ms() - 20_000)])
     assert became(watched.json("ingest", "alertmanager", watched.write("w.json", body))) == {
-        "payments": "recorded",
         "orders": "started",
         "gateway": "inbox",
     }
@@ -39,8 +34,15 @@ def test_a_grouped_webhook_becomes_one_incident_and_a_resolve_without_one_is_kep
     assert "page-01.md" in written(watched)
 
 
+def test_a_resolved_alert_without_an_incident_is_recorded_only(watched: Desk) -> None:
+    file = watched.write("w.json", webhook([alert("payments", resolved=True)]))
+    assert became(watched.json("ingest", "alertmanager", file)) == {"payments": "recorded"}
+    assert watched.records() == ()
+    assert became(watched.json("ingest", "alertmanager", file)) == {"payments": "duplicate"}
+
+
 def test_the_same_webhook_twice_changes_nothing(watched: Desk) -> None:
-    file = watched.write("w.json", webhook([alert("orders"), alert("orders")]))
+    file = watched.write("w.json", webhook([alert("orders")] * 2))
     first = watched.json("ingest", "alertmanager", file)
     assert became(first) == {"orders": "started"}
     before = watched.traces()
@@ -77,8 +79,8 @@ def test_an_alert_of_no_known_service_is_recorded_and_gets_no_act(
 def test_the_environment_is_the_labels_then_the_options_then_the_catalogues(
     watched: Desk,
 ) -> None:
-    def environments(*words: str, **labels: str) -> list[str]:
-        given = alert("orders", name=f"A{len(words)}{len(labels)}", **labels)
+    def environments(*words: str, environment: str = "") -> list[str]:
+        given = alert("orders", name=f"A{len(words)}{environment}", environment=environment)
         file = watched.write("w.json", webhook([given]))
         rows = watched.json("ingest", "alertmanager", file, *words)["alerts"]
         return [row["environment"] for row in cast("list[dict[str, str]]", rows)]

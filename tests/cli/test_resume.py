@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from tests.cli.conftest import Desk
@@ -12,15 +14,15 @@ def test_a_sleeping_run_is_named_until_it_is_due_and_then_goes_on(watched: Desk)
     run = watched.json("handle", watched.write("1.json", event()))["run"]
     early = watched.json("resume")
     assert early["continued"] == []
-    assert [(w["run"], w["state"]) for w in early["waiting"]] == [(run, "sleeping")]
+    waiting = cast("list[dict[str, object]]", early["waiting"])
+    assert [(w["run"], w["state"]) for w in waiting] == [(run, "sleeping")]
     seen = len(watched.records("verification", "triage", "finding"))
     late = watched.json("resume", "--wait", "8")
-    assert run in late["continued"]
+    assert run in cast("list[str]", late["continued"])
     assert len(watched.records("verification", "triage", "finding")) > seen
 
 
 def test_nothing_open_is_said_plainly(watched: Desk) -> None:
-    watched.say("ingest", "alertmanager", "/nowhere")
     watched.json("handle", watched.write("1.json", event(service="nobody")))
     code, out, _ = watched.say("resume")
     assert (code, out) == (0, "nothing could go on\n")
