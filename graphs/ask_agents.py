@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from loop4.agents.agent import Agent, Brief, Report
+from loop4.agents.agent import Agent, Brief, Report, fault_of
 from loop4.domain import Finding, Json, Proposal, Severity
 from loop4.errors import LedgerError
 from loop4.graphs.drafts import EvidenceDraft
@@ -66,15 +66,14 @@ async def _ask(agent: Agent, brief: Brief) -> Report | str:
     with agent_span(agent.name, incident_id=brief.incident_id) as span:
         try:
             async with asyncio.timeout(AGENT_DEADLINE_S):
-                answer: object = await agent.playbook(brief)
+                answer = await agent.playbook(brief)
+            fault = fault_of(answer)
         except Exception as error:
             span.fail(type(error).__name__)
             return f"raised {type(error).__name__}: {error}"[:300]
-    if not isinstance(answer, Report):
-        return f"returned {type(answer).__name__} instead of a Report"
-    odd = [type(f).__name__ for f in answer.findings if type(f) is not Finding]
-    odd += [type(p).__name__ for p in answer.proposals if type(p) is not Proposal]
-    return f"returned {', '.join(odd)} in its report" if odd else answer
+        if fault:
+            span.fail("fault")
+    return fault or answer
 
 
 def _check(

@@ -53,7 +53,8 @@ class Drafts:
         if name in self._bodies:
             return self._bodies[name]
         with self._ledger.read() as tx:
-            return contents.get(tx, name) if contents.has(tx, name) else None
+            found = contents.find(tx, name)
+        return found[0] if found else None
 
     def flush(self) -> None:
         """Write what waits now: a decision must find the evidence it rests on in the ledger."""

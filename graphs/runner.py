@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphRecursionError
 from langgraph.types import Command
 
-from loop4.domain import ApprovalState, Event, Incident, Json, Reading, Severity
+from loop4.domain import ApprovalState, Event, Incident, IntentState, Json, Reading, Severity
+from loop4.errors import LedgerError, Loop4Error
 from loop4.graphs.fleet import Fleet
-from loop4.graphs.guard import GraphViolation
 from loop4.graphs.operations import compiled
 from loop4.graphs.state import GRAPH_VERSION, RECURSION_LIMIT, RunState
 from loop4.graphs.triage import measure, reader_for, related
 from loop4.graphs.verify import check_recovery, overall
-from loop4.ledger import approvals, events, evidence, incidents, outbox, runs
+from loop4.ledger import approvals, events, evidence, incidents, intents, locks, outbox, runs
 from loop4.telemetry import run_span
 
 if TYPE_CHECKING:
@@ -262,14 +263,18 @@ class Runner:
             close(tx, request.approval.approval_id, reason, now_ms=self._fleet.clock.now_ms())
 
     async def _leg(self, run_id: str, given: RunState | Command[str] | None) -> None:
-        """One leg: from here to the next pause or the end. A violation becomes evidence and fails
-        the run.
+        """One leg: from here to the next pause or the end. What a run cannot get over (a violation,
+        a circle, an input that cannot be used) becomes evidence and fails this run alone.
         """
         with run_span("operations", run_id=run_id):
             try:
                 await self._graph.ainvoke(given, self._config(run_id), durability="sync")
-            except GraphViolation as violation:
-                self._fail(run_id, str(violation))
+            except GraphRecursionError:
+                self._fail(run_id, f"went in a circle: over {RECURSION_LIMIT} nodes in one leg")
+            except LedgerError:
+                raise  # nothing can be written down, so nothing may go on
+            except Loop4Error as error:
+                self._fail(run_id, str(error))
 
     def _fail(self, run_id: str, what: str) -> None:
         now_ms = self._fleet.clock.now_ms()
@@ -279,6 +284,9 @@ class Runner:
             evidence.append(
                 tx, "violation", incident_id, run_id, {"agent": "", "what": what}, at_ms=now_ms
             )
+            for intent in intents.list_all(tx, run_id=run_id):
+                if intent.state is not IntentState.INTENDED:
+                    locks.release(tx, intent.target, intent.action_id)
             runs.set_state(tx, run_id, runs.RunState.FAILED, now_ms=now_ms)
             incidents.update(tx, incident_id, state="escalated")
 

@@ -6,9 +6,13 @@ not run code.
 
 from __future__ import annotations
 
-import aiosqlite
+from typing import TYPE_CHECKING
+
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+if TYPE_CHECKING:
+    import aiosqlite
 
 
 class ShortVersionSaver(AsyncSqliteSaver):

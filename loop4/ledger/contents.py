@@ -13,7 +13,6 @@ from loop4.ledger.jsontext import decode, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import contents
 
-
 _PUT = insert(contents).on_conflict_do_nothing(index_elements=["digest"])
 _BODY = select(contents.c.body).where(contents.c.digest == bindparam("of"))
 _HAS = select(contents.c.digest).where(contents.c.digest == bindparam("of"))
@@ -32,13 +31,21 @@ def put(tx: Tx, body: Json) -> str:
 
 def get(tx: Tx, digest: str) -> Json:
     """Return the body under a digest. Raises LedgerError if it is absent or was altered."""
+    found = find(tx, digest)
+    if found is None:
+        raise LedgerError(f"content {digest!r} is not in the ledger")
+    return found[0]
+
+
+def find(tx: Tx, digest: str) -> tuple[Json] | None:
+    """Return the body under a digest, or None. Raises LedgerError if it was altered."""
     row = tx.row(_BODY, {"of": digest})
     if row is None:
-        raise LedgerError(f"content {digest!r} is not in the ledger")
+        return None
     text = row["body"]
     if not isinstance(text, str) or hashlib.sha256(text.encode()).hexdigest() != digest:
         raise LedgerError(f"content {digest!r} was altered: its body does not match its digest")
-    return decode(text, f"content {digest!r}")
+    return (decode(text, f"content {digest!r}"),)
 
 
 def has(tx: Tx, digest: str) -> bool:

@@ -14,7 +14,6 @@ from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import events
 
-
 _ALL = select(events).order_by(events.c.arrival)
 _BY_ID = _ALL.where(events.c.event_id == bindparam("id"))
 _OF = _ALL.where(events.c.incident_id == bindparam("of"))

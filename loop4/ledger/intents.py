@@ -19,7 +19,6 @@ from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import intents, permits
 
-
 _ALL = select(intents).order_by(intents.c.intended_ms, intents.c.action_id)
 _BY_ID = _ALL.where(intents.c.action_id == bindparam("id"))
 _INTENDED = _ALL.where(intents.c.state == IntentState.INTENDED.value)

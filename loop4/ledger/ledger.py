@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import create_engine, event, exc, insert, pool, select
+from sqlalchemy import create_engine, exc, insert, pool, select
 from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.sql import Executable
 
@@ -193,12 +193,12 @@ class Ledger:
     @contextmanager
     def _connected(self, begin: str) -> Iterator[Connection]:
         try:
-            connection = self._engine.connect().execution_options(loop4_begin=begin)
+            connection = self._engine.connect()
         except (exc.SQLAlchemyError, sqlite3.Error) as error:
             raise database.explain(self.path, error) from error
         try:
             try:
-                connection.begin()
+                connection.exec_driver_sql(begin)
             except exc.SQLAlchemyError as error:
                 raise database.explain(self.path, error) from error
             yield connection
@@ -211,15 +211,7 @@ class Ledger:
                 self.path, read_only=self.read_only, busy_timeout_s=self._busy_timeout_s
             )
 
-        engine = create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool)
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(
-                str(connection.get_execution_options().get("loop4_begin", "BEGIN"))
-            )
-
-        return engine
+        return create_engine("sqlite://", creator=connect, poolclass=pool.QueuePool)
 
     def _check_or_create(self) -> None:
         with self.read() as tx:

@@ -12,7 +12,6 @@ from loop4.ledger import intents, runs
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import locks
 
-
 _RELEASE = delete(locks).where(
     locks.c.target == bindparam("of"), locks.c.action_id == bindparam("by")
 )

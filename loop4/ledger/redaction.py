@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from loop4.canonical import canonical_bytes
@@ -55,13 +56,26 @@ def redact(value: Json, salt: bytes) -> Json:
 def _is_secret(key: str, value: Json) -> bool:
     if value is None or isinstance(value, bool) or value == "":
         return False
-    words = [word.lower() for word in _WORD.findall(key)]
+    if isinstance(value, int | float):
+        return _names_secret(key) and not _names_tokens(key)  # how many, not which
+    return _names_secret(key)
+
+
+@lru_cache(maxsize=2048)  # the same few keys stand in every record
+def _names_secret(key: str) -> bool:
+    words = _words(key)
     if not words or words[-1] in _COUNT_WORDS:
         return False
-    if isinstance(value, int | float) and {"token", "tokens"} & set(words):
-        return False  # how many, not which
     pairs = {pair for pair, last in pairwise(words) if last in ("key", "keys")}
     return bool(_SECRET_WORDS & set(words)) or bool(_KEY_PAIRS & pairs)
+
+
+def _names_tokens(key: str) -> bool:
+    return bool({"token", "tokens"} & set(_words(key)))
+
+
+def _words(key: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(key)]
 
 
 def _mask(value: Json, salt: bytes) -> str:

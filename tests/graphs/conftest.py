@@ -167,7 +167,7 @@ class Play:
     def story(self) -> str:
         """The chain in short lines, for a failing assertion."""
         lines = [
-            f"{r.seq} {r.kind} {({k: v for k, v in r.body.items() if k != 'facts'})!s:.200}"
+            f"{r.seq} {r.kind} { ({k: v for k, v in r.body.items() if k != 'facts'})!s:.200}"
             for r in self.records()
         ]
         return "\n".join([*lines, str(self.incidents()), str(self.open_runs())])

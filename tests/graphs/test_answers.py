@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
-import pytest
 from langchain_core.runnables import RunnableConfig
-from loop4.graphs.saver import ShortVersionSaver
 from langgraph.types import Command
 from pydantic import ValidationError
 
 from loop4.domain import ApprovalState, Json
 from loop4.graphs.operations import compiled
+from loop4.graphs.saver import ShortVersionSaver
 from loop4.graphs.state import RECURSION_LIMIT, RunState
 from loop4.ledger import approvals
 from tests.graphs.conftest import Play, Stage, assert_well, run

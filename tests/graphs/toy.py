@@ -58,6 +58,7 @@ class ToyWorld:
     rolled_back_ms: int = 0
     mark: str = ""
     version: int = 1
+    generation: int = 1  # of what is desired; another hand's change raises it
     crashed: str = ""
     spans_seen: list[Span] = field(default_factory=list)
     counts: dict[tuple[str, ...], float] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class ToyWorld:
             "deployed_ms": self.deployed_ms,
             "rolled_back_ms": self.rolled_back_ms,
             "version": self.version,
+            "generation": self.generation,
             "mark": self.mark,
             "weight_bp": self.weight_bp,
             "failing_bp": self.failing_bp,
@@ -101,7 +103,8 @@ class ToyWorld:
             toy._second()
         toy.deployed_ms, toy.rolled_back_ms = kept["deployed_ms"], kept["rolled_back_ms"]
         toy.rolled_back = bool(toy.rolled_back_ms)
-        toy.version, toy.mark = kept["version"], kept["mark"]
+        toy.version, toy.generation = kept["version"], kept["generation"]
+        toy.mark = kept["mark"]
         toy.state_file, toy.effects_log = state_file, effects_log
         return toy
 
@@ -273,7 +276,7 @@ class ToyWorld:
         return Workload(
             service,
             f"rv{self.version}",
-            1 if not self.rolled_back else 2,
+            self.generation,
             "d42" if split else "d41",
             42 if split else 41,
             1,
@@ -291,6 +294,7 @@ class ToyWorld:
         if expected != f"rv{self.version}":
             raise Conflict("stale")
         self.version += 1
+        self.generation += 1
         self.rolled_back, self.rolled_back_ms, self.mark = True, self.clock.at_ms, mark
         self.effects.append(f"roll_back {service} {to_revision}")
         if self.effects_log is not None:
