@@ -26,7 +26,6 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from loop4.agents.agent import Agent, Brief, Report  # noqa: E402
 from loop4.domain import Event, EventKind, Finding, Proposal, SourceKind  # noqa: E402
 from loop4.graphs.assemble import assemble  # noqa: E402
 from loop4.graphs.fleet import Fleet  # noqa: E402
+from loop4.graphs.guard import NodeFunction  # noqa: E402
 from loop4.graphs.operations import WAYS, compiled  # noqa: E402
 from loop4.graphs.runner import Runner  # noqa: E402
 from loop4.graphs.saver import ShortVersionSaver  # noqa: E402
@@ -53,7 +53,10 @@ from loop4.tools.backends.ports import World  # noqa: E402
 from tests.graphs.toy import START_MS, ToyClock, ToyWorld  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
 BREACHES = frozenset({EventKind.BREACH})
@@ -166,8 +169,8 @@ class Bench:
 
     fleet: Fleet
     ledger: Ledger
-    saver: ShortVersionSaver
-    bare_saver: ShortVersionSaver
+    saver: BaseCheckpointSaver[str]
+    bare_saver: BaseCheckpointSaver[str]
     days: int = 0
 
     async def incident(self) -> tuple[Run, list[Visit]]:
@@ -241,7 +244,7 @@ class Bench:
 def bare_graph(script: Script) -> StateGraph[RunState]:
     """The drawn graph of Loop4 with nodes that only return what the script says."""
 
-    def node(name: str) -> Callable[[RunState], Awaitable[RunState]]:
+    def node(name: str) -> NodeFunction:
         async def run(state: RunState) -> RunState:
             visit = script.visits[script.at]
             if visit.node != name:
@@ -315,7 +318,7 @@ async def bench_in(disk: Path, memory: Path) -> AsyncIterator[Bench]:
 
 
 async def run(pairs: int, warm_up: int, disk: Path, memory: Path) -> dict[str, float | int | str]:
-    """All figures of this benchmark."""
+    """All figures of this benchmark, over `pairs` pairs (at least 2)."""
     figures = Figures()
     async with bench_in(disk, memory) as bench:
         first, visits = await bench.incident()  # the script for the bare side
@@ -346,9 +349,9 @@ async def run(pairs: int, warm_up: int, disk: Path, memory: Path) -> dict[str, f
         "interrupts": sum(v.asked is not None for v in visits),
         "checkpoints": count,
         "bare_checkpoint_bytes": bare_stored,
-        "protocol": "ShortVersionSaver, durability sync, pairs in turn, median of the pairs' "
-        "ratios; ledger on tmpfs, checkpoints and written files on disk; python "
-        + platform.python_version(),
+        "protocol": "the runner's own saver (SQLite) on both sides, durability sync, pairs in "
+        "turn, median of the pairs' ratios; ledger on tmpfs, checkpoints and written files on "
+        "disk; python " + platform.python_version(),
     }
 
 

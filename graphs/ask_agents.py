@@ -5,10 +5,12 @@ evidence.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from loop4.agents.agent import Agent, Brief, Report, fault_of
+from loop4.canonical import digest
 from loop4.domain import Finding, Json, Proposal, Severity
 from loop4.errors import LedgerError
 from loop4.graphs.drafts import EvidenceDraft
@@ -68,12 +70,23 @@ async def _ask(agent: Agent, brief: Brief) -> Report | str:
             async with asyncio.timeout(AGENT_DEADLINE_S):
                 answer = await agent.playbook(brief)
             fault = fault_of(answer)
+            if not fault:  # what has no canonical form cannot be stored or bound: it raises here
+                digest(list(answer.missing))
+                digest([_finding_body(f) for f in answer.findings])
+                digest([proposal_body(p) for p in answer.proposals[:PROPOSALS_PER_AGENT]])
         except Exception as error:
             span.fail(type(error).__name__)
-            return f"raised {type(error).__name__}: {error}"[:300]
+            return _raised(error)
         if fault:
             span.fail("fault")
     return fault or answer
+
+
+def _raised(error: Exception) -> str:
+    """One line about a foreign exception, whose own text may fail or hold what nobody can store."""
+    *_, last = traceback.format_exception_only(error)
+    text = f"raised {type(error).__name__}: {last.strip().partition(': ')[2]}"
+    return text.encode("utf-8", "backslashreplace").decode()[:300]
 
 
 def _check(

@@ -19,9 +19,9 @@ from loop4.domain import ApprovalState, Event, Incident, IntentState, Json, Read
 from loop4.errors import LedgerError, Loop4Error
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.operations import compiled
+from loop4.graphs.recovery import breached_targets, check_recovery, overall
 from loop4.graphs.state import GRAPH_VERSION, RECURSION_LIMIT, RunState
 from loop4.graphs.triage import measure, reader_for, related
-from loop4.graphs.verify import check_recovery, overall
 from loop4.ledger import approvals, events, evidence, incidents, intents, locks, outbox, runs
 from loop4.telemetry import run_span
 
@@ -220,7 +220,12 @@ class Runner:
                 inbox = events.inbox(tx, request.incident_id)
             if not known or known[0].request is not None:
                 continue
-            checks = await check_recovery(fleet, known[0], since_ms=request.approval.requested_ms)
+            checks = await check_recovery(
+                fleet,
+                known[0],
+                breached_targets(fleet, request.incident_id),
+                since_ms=request.approval.requested_ms,
+            )
             if overall(checks) is Reading.PASS:
                 self._close(request, "the breach cleared by itself", withdraw=True)
             elif inbox:

@@ -4,34 +4,22 @@ the act.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from langgraph.types import interrupt
 
-from loop4.domain import Event, EventKind, Json, Reading
-from loop4.errors import BackendError, LedgerError
+from loop4.domain import Event, Json, Reading
+from loop4.errors import LedgerError
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.incident_facts import cause_of, findings_of
+from loop4.graphs.recovery import Check, breached_targets, check_recovery, overall
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import WRITE, read_steps
 from loop4.graphs.triage import measure, reader_for, related
 from loop4.ledger import events, evidence, incidents, intents, runs
 from loop4.policies.severity import deadlines
-from loop4.policies.targets import Target
 from loop4.telemetry import current_trace_id
 
-MINIMUM_REQUESTS = 10.0
 RECHECK_MS = 3_000
 DEADLINE_WINDOWS = 4  # give up after this many verification windows
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One target over its verification window."""
-
-    target: str
-    reading: Reading
-    failing_bp: int
 
 
 def wait(state: RunState) -> RunState:
@@ -46,7 +34,12 @@ async def verify(fleet: Fleet, state: RunState) -> RunState:
         event = events.get(tx, state["event"])
     if event is None:
         raise LedgerError(f"the ledger has no event {state['event']!r}")
-    checks = await check_recovery(fleet, event, since_ms=state.get("acted_at_ms", 0))
+    checks = await check_recovery(
+        fleet,
+        event,
+        breached_targets(fleet, state["incident_id"]),
+        since_ms=state.get("acted_at_ms", 0),
+    )
     now_ms = fleet.clock.now_ms()
     looked = state.get("checks", 0) + 1
     reading = overall(checks)
@@ -58,64 +51,6 @@ async def verify(fleet: Fleet, state: RunState) -> RunState:
     if reading is Reading.PASS:
         return {"verified": "pass", "checks": looked, "next": "report"}
     return {"verified": reading.value, "checks": looked, "next": "escalate"}
-
-
-def overall(checks: tuple[Check, ...]) -> Reading:
-    """The worst reading; nothing checked is no data."""
-    readings = {c.reading for c in checks}
-    if not readings or Reading.NO_DATA in readings:
-        return Reading.FAIL if Reading.FAIL in readings else Reading.NO_DATA
-    return Reading.FAIL if Reading.FAIL in readings else Reading.PASS
-
-
-async def check_recovery(fleet: Fleet, event: Event, *, since_ms: int) -> tuple[Check, ...]:
-    """Every affected target over its verification window, which must lie after `since_ms`; and the
-    instance.
-    """
-    now_ms = fleet.clock.now_ms()
-    services = related(fleet, event.service)
-    checks = [
-        await _check(fleet, t, now_ms, since_ms) for t in fleet.targets if t.service in services
-    ]
-    if event.kind is EventKind.ANOMALY:
-        checks.append(await _check_instance(fleet, event))
-    return tuple(checks)
-
-
-async def _check(fleet: Fleet, target: Target, now_ms: int, since_ms: int) -> Check:
-    metrics, window_s = fleet.world.metrics, target.verification_window_s
-    if metrics is None or now_ms - window_s * 1000 < since_ms:
-        return Check(target.name, Reading.NO_DATA, 0)
-    try:
-        total = await metrics.query(target.total_query(window_s), now_ms)
-        ratio = await metrics.query(target.error_ratio_query(window_s), now_ms)
-    except BackendError:
-        return Check(target.name, Reading.NO_DATA, 0)
-    if (
-        not total
-        or not ratio
-        or total[0].points[-1][1] < max(MINIMUM_REQUESTS, target.minimum_requests)
-    ):
-        return Check(target.name, Reading.NO_DATA, 0)
-    failing_bp = round(ratio[0].points[-1][1] * 10_000)
-    inside = failing_bp <= 10_000 - target.objective_bp
-    return Check(target.name, Reading.PASS if inside else Reading.FAIL, failing_bp)
-
-
-async def _check_instance(fleet: Fleet, event: Event) -> Check:
-    """The odd instance is ready, gets traffic and has not been respawned since its clean start."""
-    name = event.labels.get("instance", "")
-    if fleet.world.workloads is None:
-        return Check(name, Reading.NO_DATA, 0)
-    try:
-        inventory = await fleet.world.workloads.inventory()
-    except BackendError:
-        return Check(name, Reading.NO_DATA, 0)
-    found = [i for w in inventory.workloads for i in w.instances if i.instance == name]
-    if not found:
-        return Check(name, Reading.NO_DATA, 0)
-    well = found[0].state == "ready" and not found[0].ejected and found[0].restarts == 0
-    return Check(name, Reading.PASS if well else Reading.FAIL, 0)
 
 
 def _may_ask_again(fleet: Fleet, state: RunState, now_ms: int) -> bool:

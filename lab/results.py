@@ -19,9 +19,9 @@ from loop4.ledger.approvals import Request
 from loop4.ledger.evidence import EvidenceRecord
 from loop4.ledger.intents import Intent
 
-WINDOW_MS = 2_000
-BAD_SHARE = 0.02
-BAD_COUNT = 2
+WINDOW_MS = 3_000
+BAD_SHARE = 0.03
+BAD_COUNT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,8 @@ def mitigated_at(edge_log: Path, effects_log: Path, onset_ms: int) -> int:
     """When the customers' failures ended, by the router's log; when our act landed, if there were
     none.
 
-    Failures have ended at the end of the last two seconds in which at least two edge requests and
-    more than 2 % of them failed or were too slow. 0 when nothing happened.
+    Failures have ended at the end of the last three seconds in which at least four edge requests
+    and more than 3 % of them failed or were too slow. 0 when nothing happened.
     """
     requests = [r for r in _lines(edge_log) if cast("int", r["at_ms"]) >= onset_ms]
     buckets: dict[int, list[int]] = {}

@@ -26,7 +26,7 @@ def digest(value: Json) -> str:
 
 
 def _is_easy(value: Json) -> bool:
-    """Whether the standard library's encoder gives the very same text, ten times as fast.
+    """Whether the standard library's encoder gives the very same text, in a quarter of the time.
 
     It does not for floats, for keys that sort otherwise in UTF-16, and for what RFC 8785 refuses.
     """
@@ -36,7 +36,10 @@ def _is_easy(value: Json) -> bool:
     if isinstance(value, int):
         return kind is int and -_SAFE <= value <= _SAFE
     if isinstance(value, dict):
-        return all(
-            type(key) is str and key.isascii() and _is_easy(item) for key, item in value.items()
-        )
+        for key, item in value.items():
+            if type(key) is not str or not key.isascii():
+                return False
+            if type(item) is not str and not _is_easy(item):
+                return False
+        return True
     return isinstance(value, list) and all(_is_easy(item) for item in value)

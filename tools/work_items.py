@@ -19,7 +19,7 @@ NOT_MEASURED = "not measured"
 FOR_A_PERSON = "not assessed by the fleet; for the review to fill in"
 
 _SCHEME = re.compile(r"\b(https?|ftp|file|data|javascript)(:)", re.IGNORECASE)
-_UNSAFE = {"<": "&lt;", ">": "&gt;", "`": "'", "|": "/", "@": "(at)"}
+_UNSAFE = str.maketrans({"<": "&lt;", ">": "&gt;", "`": "'", "|": "/", "@": "(at)"})
 _LEADING = re.compile(r"^([-#*+=~]+\s+|[#=~]+)+")  # would begin a heading, a list, a fence
 
 
@@ -151,18 +151,21 @@ def safe(text: str, limit: int = 400) -> str:
     Invisible and direction-changing characters go; links, mentions, bold keys, HTML and table bars
     are broken up; nothing at its start begins a heading or a list. Empty becomes "-".
     """
-    visible = "".join(
-        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character
-        for character in unicodedata.normalize("NFKC", text)
-        if unicodedata.category(character) not in ("Cf", "Co", "Cs", "Cn")
-    )
-    line = " ".join(visible.split())
-    line = "".join(_UNSAFE.get(character, character) for character in line)
+    visible = text if text.isascii() and text.isprintable() else _visible(text)
+    line = " ".join(visible.split()).translate(_UNSAFE)
     line = _SCHEME.sub(r"\1[\2]", line.replace("](", "] (").replace("**", "*"))
     line = _LEADING.sub("", line)
     if len(line) > limit:
         line = line[: limit - 3].rstrip() + "..."
     return line or "-"
+
+
+def _visible(text: str) -> str:
+    return "".join(
+        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character
+        for character in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(character) not in ("Cf", "Co", "Cs", "Cn")
+    )
 
 
 def external(item: ExternalText) -> str:

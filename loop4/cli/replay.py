@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -12,13 +13,20 @@ import typer
 
 from loop4.cli.data_folder import JsonOption
 from loop4.cli.fleet_options import RulesOption, show
-from loop4.errors import InputError
+from loop4.cli.input_files import read_input
+from loop4.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from loop4.domain import Json
     from loop4.evals.replay import Replay
+    from loop4.tools.backends.recording import Recording
+
+READ_PARTS = ("org", "policies", "work")  # of an operations folder; a repository may hold more
+EARLIER = "the --json output of an earlier `loop4 replay`"
+MOST_BYTES = 64 * 1024 * 1024
+COMPARED = {"tool": str, "target": str, "effect": str, "decided": str, "facts": dict}
 
 
 def command(
@@ -43,7 +51,7 @@ def command(
     earlier = _decisions(against) if against is not None else None
     recording = read_recording(file)
     with tempfile.TemporaryDirectory(prefix="loop4-replay-") as folder:
-        replayed = asyncio.run(_replay(recording, Path(folder), operations, rules))
+        replayed = _replay(recording, Path(folder), operations, rules)
     if earlier is None:
         show(replayed.to_json(), as_json=as_json, text=_text(replayed))
         return
@@ -54,34 +62,45 @@ def command(
     show(compared.to_json(), as_json=as_json, text="\n".join(lines))
 
 
-async def _replay(
-    recording: object, folder: Path, operations: Path | None, rules: Path | None
+def _replay(
+    recording: Recording, folder: Path, operations: Path | None, rules: Path | None
 ) -> Replay:
-    import shutil
-
+    """Replay on a copy of the operations folder: what is written in a replay is thrown away."""
     from loop4.evals.replay import replay
     from loop4.lab.folder import make_operations
-    from loop4.tools.backends.recording import Recording
 
     root = folder / "operations"
     if operations is None:
         make_operations(root)
+    elif operations.is_dir():
+        for part in READ_PARTS:
+            if (operations / part).is_dir():
+                shutil.copytree(operations / part, root / part)
     else:
-        await asyncio.to_thread(shutil.copytree, operations, root)
-    return await replay(
-        cast("Recording", recording), operations=root, data=folder / "data", rules=rules
-    )
+        raise UsageError(f"operations folder {str(operations)!r} is not there; name another")
+    return asyncio.run(replay(recording, operations=root, data=folder / "data", rules=rules))
 
 
 def _decisions(file: Path) -> Sequence[Mapping[str, Json]]:
+    """The decisions in the --json output of an earlier replay. Raises InputError for anything
+    else.
+    """
+    body = read_input(str(file), expected=EARLIER, at_most=MOST_BYTES)
     try:
-        body = json.loads(file.read_text(encoding="utf-8"))
-        return cast("Sequence[Mapping[str, Json]]", body["decisions"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{str(file)!r} is not the --json output of a replay; make one with "
-            "`loop4 replay FILE --json`"
-        ) from error
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not JSON ({error}); expected {EARLIER}") from error
+    decisions = content.get("decisions") if isinstance(content, dict) else None
+    if not isinstance(decisions, list):
+        raise InputError(f"{file} holds no list of decisions; expected {EARLIER}")
+    for index, decision in enumerate(decisions):
+        if not isinstance(decision, dict) or not all(
+            isinstance(decision.get(key), kind) for key, kind in COMPARED.items()
+        ):
+            raise InputError(
+                f"{file}: decisions[{index}] lacks one of {', '.join(COMPARED)}; expected {EARLIER}"
+            )
+    return cast("Sequence[Mapping[str, Json]]", decisions)
 
 
 def _line(changed: Mapping[str, Json]) -> str:

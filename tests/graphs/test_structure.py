@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 
-from loop4.graphs import operations, plan
+from loop4.graphs import ask_agents, plan
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.guard import GraphViolation, guarded
 from loop4.graphs.operations import WAYS, compiled
@@ -175,17 +175,16 @@ def test_a_crafted_checkpoint_does_not_run(stage: Stage, tmp_path: Path) -> None
     assert marker.exists()  # the blob is a real one
 
 
-def test_strict_deserialisation_and_no_tracing_whatever_is_imported_first() -> None:
-    for first in ("session", "runner", "approve", "operations", "saver"):
-        script = (
-            f"import loop4.graphs.{first}, os\n"
-            "from langgraph.checkpoint.serde import _msgpack\n"
-            "assert _msgpack.STRICT_MSGPACK_ENABLED\n"
-            "assert os.environ['LANGSMITH_TRACING'] == 'false'\n"
-        )
-        unset = ("LANGGRAPH_STRICT_MSGPACK", "LANGSMITH_TRACING")
-        environ = {k: v for k, v in os.environ.items() if k not in unset}
-        subprocess.run([sys.executable, "-c", script], check=True, env=environ)
+def test_strict_deserialisation_and_no_tracing_are_set_before_langgraph_is_read() -> None:
+    script = (
+        "import loop4.graphs.approve, os\n"
+        "from langgraph.checkpoint.serde import _msgpack\n"
+        "assert _msgpack.STRICT_MSGPACK_ENABLED\n"
+        "assert os.environ['LANGSMITH_TRACING'] == 'false'\n"
+    )
+    unset = ("LANGGRAPH_STRICT_MSGPACK", "LANGSMITH_TRACING")
+    environ = {k: v for k, v in os.environ.items() if k not in unset}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environ)
 
 
 def test_a_run_in_a_circle_ends_at_our_own_limit_and_a_person_owns_it(
@@ -234,5 +233,5 @@ def test_a_node_that_breaks_out_fails_its_run_before_anything_happens(
             assert play.open_runs() == ()
             assert play.chain_holds()
 
-    monkeypatch.setattr(operations.ask_agents, "ask_agents", breaks_out)
+    monkeypatch.setattr(ask_agents, "ask_agents", breaks_out)
     run(story())
