@@ -13,6 +13,7 @@ from loop4.tools.analysis.compare import wilson
 from loop4.tools.backends.ports import Series
 from loop4.tools.reader import Read, Reader
 
+MINIMUM_FAILURES = 3  # one failure among a few requests is an accident, not a breach
 MINIMUM_REQUESTS = 5.0  # fewer in the short window is no data: low traffic proves nothing
 
 
@@ -35,8 +36,9 @@ async def read_target(reader: Reader, target: Target, at_ms: int) -> Burn:
     """Evaluate every window pair of a target; the first that fails wins, else the first pair's
     reading.
 
-    A pair fails when both windows burn faster than its factor. No samples, or too few requests, is
-    no data.
+    A pair fails when both windows burn faster than its factor, and the short window's failures are
+    at least three and more than chance gives a service that is exactly on target (99 % Wilson
+    bound). No samples, or too few requests, is no data.
     """
     first: Burn | None = None
     for window in target.windows:
@@ -62,8 +64,14 @@ async def _read_pair(reader: Reader, target: Target, window: BurnWindow, at_ms: 
         gap = f"only {requests:.0f} requests of {target.service} in {window.short_s} s"
         return Burn(target, window, Reading.NO_DATA, 0, 0, evidence, gap)
     limit = target.threshold(window)
-    at_least, _ = wilson(min(requests, max(0.0, short_ratio * requests)), requests)
-    failed = short_ratio > limit and long_ratio > limit and at_least > target.budget_ratio
+    failures = min(requests, max(0.0, short_ratio * requests))
+    at_least, _ = wilson(failures, requests)
+    failed = (
+        short_ratio > limit
+        and long_ratio > limit
+        and failures > MINIMUM_FAILURES - 0.5  # increase() extrapolates, counts are not whole
+        and at_least > target.budget_ratio
+    )
     return Burn(
         target,
         window,

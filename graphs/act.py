@@ -43,7 +43,7 @@ class Actor:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._office = PermitOffice()
-        self._executors = executors.Executors(fleet.hands, self._office)
+        self._executors = executors.Executors(fleet.hands, self._office, fleet.policy.version)
 
     async def act(self, state: RunState) -> RunState:
         """Run the step in hand. A batch of notices shares one intent and one outcome
@@ -332,7 +332,7 @@ def close_run(tx: Tx, state: RunState, now_ms: int) -> None:
     """End the run, release what it locked, and resolve the incident unless a person must own it."""
     for intent in intents.list_all(tx, run_id=state["run_id"]):
         locks.release(tx, intent.target, intent.action_id)
-    resolved = state.get("verified") in ("pass", "")
+    resolved = state.get("verified") == "pass" or state["phase"] == "request"
     incidents.update(
         tx,
         state["incident_id"],

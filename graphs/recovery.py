@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from loop4.domain import Event, EventKind, Json, Reading
-from loop4.errors import BackendError
+from loop4.errors import BackendError, QueryError
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.triage import related
 from loop4.ledger import events, evidence
@@ -78,7 +78,7 @@ async def _check(fleet: Fleet, target: Target, since_ms: int, *, must_be_inside:
         longest_s = max(window_s, target.windows[0].long_s)
         since_s = min((now_ms - since_ms) // 1000, longest_s)
         since = await _ratio(metrics, target, since_s, now_ms) if since_s > window_s else latest
-    except BackendError:
+    except (BackendError, QueryError):
         return Check(target.name, Reading.NO_DATA, 0)
     if latest is None or since is None:
         return Check(target.name, Reading.NO_DATA, 0)
@@ -104,7 +104,7 @@ async def _check_instance(fleet: Fleet, event: Event) -> Check:
         return Check(name, Reading.NO_DATA, 0)
     try:
         inventory = await fleet.world.workloads.inventory()
-    except BackendError:
+    except (BackendError, QueryError):
         return Check(name, Reading.NO_DATA, 0)
     found = [i for w in inventory.workloads for i in w.instances if i.instance == name]
     if not found:

@@ -18,7 +18,7 @@ def report(fleet: Fleet, state: RunState) -> RunState:
     items = notices.closing_notices(fleet, fleet.incident(state["incident_id"]), state)
     if not items:
         with fleet.drafts.transaction() as tx:
-            close_run(tx, {**state, "phase": "report"}, fleet.clock.now_ms())
+            close_run(tx, state, fleet.clock.now_ms())
         return {"phase": "report", "next": "end"}
     held = put_steps(fleet, [Step(NOTIFY, tuple(items))])
     return {"plan": held, "step": 0, "phase": "report", "next": "gate"}

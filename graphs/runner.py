@@ -59,9 +59,9 @@ class Runner:
                 known = incidents.find_open(tx, event.correlation)
                 return Handled(known.incident_id if known else "", "", False, duplicate=True)
             open_one = self._related_incident(incidents.list_open(tx), event)
-            if event.resolved and open_one is None:
+            if event.resolved and (open_one is None or runs.live(tx, open_one.incident_id) is None):
                 events.take(tx, [event.event_id], now_ms=now_ms)
-                return Handled("", "", False)
+                return Handled(open_one.incident_id if open_one else "", "", False)
             if open_one is None:
                 open_one, _ = incidents.open_or_find(
                     tx,
@@ -118,8 +118,7 @@ class Runner:
         """Continue every open run that can go on: crashed legs, closed approvals, due wake-ups.
         Their ids.
 
-        Expired requests are closed first. A run of another graph version is left and named in
-        evidence.
+        Expired requests are closed first. A run of another graph version is left alone.
         """
         fleet = self._fleet
         now_ms = fleet.clock.now_ms()

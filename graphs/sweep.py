@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from loop4.agents.health import Burn, read_target
 from loop4.domain import Event, EventKind, Reading
-from loop4.errors import BackendError
+from loop4.errors import BackendError, QueryError
 from loop4.graphs.fleet import Fleet
+from loop4.graphs.triage import SCOPE_MS
 from loop4.tools.reader import Reader, Scope
 
 RESTARTS = 2  # respawns since the last clean start that make a replica odd
 
 
 def sweep_reader(fleet: Fleet, environment: str) -> Reader:
-    """A reader over every service of the catalogue, an hour back."""
+    """A reader over every service of the catalogue."""
     return Reader(
         fleet.world,
         fleet.policy,
@@ -23,7 +24,7 @@ def sweep_reader(fleet: Fleet, environment: str) -> Reader:
             "sweep",
             environment,
             frozenset(fleet.catalogue.names()),
-            fleet.clock.now_ms() - 3_600_000,
+            fleet.clock.now_ms() - SCOPE_MS,
         ),
     )
 
@@ -74,7 +75,7 @@ async def instance_events(fleet: Fleet) -> tuple[Event, ...]:
         return ()
     try:
         inventory = await fleet.world.workloads.inventory()
-    except BackendError:
+    except (BackendError, QueryError):
         return ()
     now_ms = fleet.clock.now_ms()
     found = []

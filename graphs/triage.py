@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loop4.agents.health import Burn, read_target
 from loop4.domain import Event, EventKind, Json, Reading, Severity
-from loop4.errors import BackendError, LedgerError
+from loop4.errors import BackendError, LedgerError, QueryError
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.state import RunState
 from loop4.ledger import events, evidence, incidents
@@ -16,7 +16,7 @@ from loop4.telemetry import current_trace_id
 from loop4.tools.facts.impact import customer_impact_bp
 from loop4.tools.reader import Reader, Scope
 
-SCOPE_MS = 3_600_000
+SCOPE_MS = 7 * 24 * 3_600_000  # the longest burn windows reach days back; rules bound it further
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def related(fleet: Fleet, service: str) -> frozenset[str]:
 
 
 def reader_for(fleet: Fleet, event: Event, incident_id: str) -> Reader:
-    """A reader that may see this incident's services, an hour back."""
+    """A reader that may see this incident's services."""
     return Reader(
         fleet.world,
         fleet.policy,
@@ -68,7 +68,7 @@ async def measure(fleet: Fleet, event: Event, reader: Reader) -> Measurement:
         impact = await customer_impact_bp(
             fleet.world.metrics, fleet.catalogue, fleet.targets, now_ms
         )
-    except BackendError:
+    except (BackendError, QueryError):
         impact = None
     breached = sum(b.reading is Reading.FAIL for b in burns)
     return Measurement(

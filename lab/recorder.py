@@ -91,6 +91,8 @@ async def record(scenario: str, seed: int, target: Path, folder: Path) -> Result
                 writer=handles.writer,
             ) as session,
         ):
+            if handles.world.workloads is not None:
+                recorder.inventory(await handles.world.workloads.inventory())
             episode = await run_episode(
                 lab, session, _Tap(recorder, copy.person), scenario=scenario, seed=seed
             )

@@ -14,6 +14,7 @@ from loop4.domain import Json
 from loop4.graphs.session import Session
 from loop4.lab.episode import Episode
 from loop4.lab.lab import Lab
+from loop4.lab.scenarios import Plan
 from loop4.ledger import approvals, evidence, intents
 from loop4.ledger.approvals import Request
 from loop4.ledger.evidence import EvidenceRecord
@@ -68,6 +69,8 @@ class Result:
     paths: tuple[str, ...]
     notices: tuple[str, ...]
     state: str
+    is_fault: bool
+    needs_act: bool
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`."""
@@ -91,7 +94,20 @@ def result_of(lab: Lab, session: Session, episode: Episode) -> Result:
     if incident is None:
         plan = episode.plan
         return Result(
-            plan.scenario, plan.seed, "none", "none", (), (), None, None, None, (), (), ""
+            scenario=plan.scenario,
+            seed=plan.seed,
+            severity="none",
+            cause="none",
+            acts=(),
+            denied=(),
+            detected_s=None,
+            mitigated_s=None,
+            verified_s=None,
+            paths=(),
+            notices=(),
+            state="",
+            is_fault=bool(plan.culprit),
+            needs_act=_is_ours(plan),
         )
     with session.ledger.read() as tx:
         records = evidence.list_records(tx, incident.incident_id)
@@ -126,7 +142,14 @@ def result_of(lab: Lab, session: Session, episode: Episode) -> Result:
         paths=tuple(str(a.arguments["path"]) for a in acts if "path" in a.arguments),
         notices=tuple(a.tool for a in acts if "path" in a.arguments),
         state=incident.state,
+        is_fault=bool(episode.plan.culprit),
+        needs_act=_is_ours(episode.plan),
     )
+
+
+def _is_ours(plan: Plan) -> bool:
+    """Whether the fault sits in something that the fleet can act on."""
+    return plan.culprit.startswith(("service:", "instance:"))
 
 
 def _thinking_ms(requests: Mapping[str, Request], acts: Sequence[Intent]) -> int:

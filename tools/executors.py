@@ -15,9 +15,10 @@ from loop4.tools.tool import Hands, Probe, implementations
 class Executors:
     """Runs one permitted action at a time with the acting identity's handles."""
 
-    def __init__(self, hands: Hands, office: PermitOffice) -> None:
+    def __init__(self, hands: Hands, office: PermitOffice, policy_version: str) -> None:
         self._hands = hands
         self._office = office
+        self._policy_version = policy_version
 
     async def execute(self, permit: Permit, action: Action, *, now_ms: int) -> Outcome:
         """Run the action and say what happened.
@@ -26,7 +27,7 @@ class Executors:
         made for the digest of exactly these arguments. A refusal by the target is an outcome
         FAILED; no answer is UNKNOWN: the target must be asked before anything else.
         """
-        self._office.check(permit, action, permit.policy_version, now_ms)
+        self._office.check(permit, action, self._policy_version, now_ms)
         found = implementations().get(action.tool)
         if found is None:
             raise PermitError(f"tool {action.tool!r} has no executor; nothing was done")

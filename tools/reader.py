@@ -7,6 +7,7 @@ A read has three exits: a value, no data, or a denial with its reason. No graph 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar
@@ -24,10 +25,21 @@ from loop4.domain import (
 from loop4.errors import BackendError, QueryError
 from loop4.policies.gate import judge
 from loop4.policies.policy import Policy
-from loop4.tools.backends.ports import Change, Inventory, LogRecord, Series, Span, World
+from loop4.tools.backends.ports import (
+    Change,
+    Changes,
+    Inventory,
+    LogRecord,
+    Series,
+    Span,
+    Traces,
+    World,
+)
 
 T = TypeVar("T")
 DEADLINE_S = 10.0
+MOST_SPANS = 10_000
+MOST_RECORDS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +99,14 @@ class Reader:
         return self._records
 
     async def query(self, expression: str, at_ms: int) -> Read[Sequence[Series]]:
-        """Instant metrics query."""
+        """Instant metrics query; what its ranges and offsets reach back to is judged too."""
         metrics = self._world.metrics
         return await self._read(
             "metrics.query",
             SourceKind.METRICS,
             {"expression": expression, "at_ms": at_ms},
             None if metrics is None else lambda: metrics.query(expression, at_ms),
-            oldest_ms=at_ms,
+            oldest_ms=at_ms - reach_ms(expression),
         )
 
     async def query_range(
@@ -109,29 +121,31 @@ class Reader:
             None
             if metrics is None
             else lambda: metrics.query_range(expression, start_ms, end_ms, step_ms),
-            oldest_ms=start_ms,
+            oldest_ms=start_ms - reach_ms(expression),
         )
 
     async def spans(
         self, start_ms: int, end_ms: int, *, errors_only: bool = False, limit: int = 1000
     ) -> Read[Sequence[Span]]:
-        """Spans of the services in scope."""
+        """Spans of the services in scope, at most `MOST_SPANS`."""
         traces = self._world.traces
+        limit = min(limit, MOST_SPANS)
         return await self._read(
             "traces.spans",
             SourceKind.TRACES,
             {"start_ms": start_ms, "end_ms": end_ms, "errors_only": errors_only, "limit": limit},
             None
             if traces is None
-            else lambda: traces.spans(start_ms, end_ms, errors_only=errors_only, limit=limit),
+            else lambda: self._spans(traces, start_ms, end_ms, errors_only, limit),
             oldest_ms=start_ms,
         )
 
     async def logs(
         self, start_ms: int, end_ms: int, *, service: str, limit: int = 200
     ) -> Read[Sequence[LogRecord]]:
-        """Error logs of one service."""
+        """Error logs of one service, at most `MOST_RECORDS`."""
         logs = self._world.logs
+        limit = min(limit, MOST_RECORDS)
         return await self._read(
             "logs.records",
             SourceKind.LOGS,
@@ -152,7 +166,7 @@ class Reader:
             "changes.between",
             SourceKind.CHANGES,
             {"start_ms": start_ms, "end_ms": end_ms},
-            None if changes is None else lambda: changes.between(start_ms, end_ms),
+            None if changes is None else lambda: self._changes(changes, start_ms, end_ms),
             oldest_ms=start_ms,
         )
 
@@ -166,6 +180,16 @@ class Reader:
             None if workloads is None else workloads.inventory,
             oldest_ms=self._clock.now_ms(),
         )
+
+    async def _spans(
+        self, traces: Traces, start_ms: int, end_ms: int, errors_only: bool, limit: int
+    ) -> Sequence[Span]:
+        found = await traces.spans(start_ms, end_ms, errors_only=errors_only, limit=limit)
+        return [s for s in found if s.service in self._scope.services]
+
+    async def _changes(self, changes: Changes, start_ms: int, end_ms: int) -> Sequence[Change]:
+        found = await changes.between(start_ms, end_ms)
+        return [c for c in found if c.service in self._scope.services]
 
     async def _read(
         self,
@@ -251,10 +275,38 @@ class Reader:
             "environment": Fact(self._scope.environment, now_ms, "catalogue"),
             "in_scope": Fact(in_scope, now_ms, "incident scope"),
             "range_s": Fact(max(0, (now_ms - oldest_ms) // 1000), now_ms, "arguments"),
-            "secret_source": Fact(False, now_ms, "catalogue"),
+            "secret_source": Fact(names_a_secret(arguments), now_ms, "arguments"),
         }
         verdict = judge(action, facts, self._policy, (), now_ms)
         return "" if verdict.effect is Effect.ALLOW else "; ".join(verdict.reasons)
+
+
+_SECRET = re.compile(r"secret|passw|credential|api_?key|private_?key|(^|_)token", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
+_BACK = re.compile(r"\[([^\]:]*)|\boffset\s+(\S+)")
+_UNIT_MS = {
+    "ms": 1,
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+    "w": 604_800_000,
+    "y": 31_536_000_000,
+}
+
+
+def reach_ms(expression: str) -> int:
+    """How far before its own time a metrics query looks: all its ranges and offsets together."""
+    return sum(
+        int(count) * _UNIT_MS[unit]
+        for window, offset in _BACK.findall(expression)
+        for count, unit in _DURATION.findall(window or offset)
+    )
+
+
+def names_a_secret(arguments: Mapping[str, Json]) -> bool:
+    """Whether a read names a source that may hold secrets: by a word in its arguments."""
+    return any(_SECRET.search(str(value)) is not None for value in arguments.values())
 
 
 def _answer_digest(value: object) -> str:

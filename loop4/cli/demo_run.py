@@ -43,9 +43,16 @@ class DemoReport:
 
     @property
     def is_well(self) -> bool:
-        """Whether every incident is resolved, something was denied, and the chain verifies."""
-        resolved = all(r.state in ("resolved", "") for r in self.results)
-        return resolved and self.evidence_ok and bool(self.denied)
+        """Whether every fault was dealt with and the incident resolved, something was denied, and
+        the chain verifies.
+        """
+        dealt_with = all(
+            r.state == "resolved" and (not r.needs_act or any(a.outcome == "done" for a in r.acts))
+            if r.is_fault
+            else r.state in ("resolved", "")
+            for r in self.results
+        )
+        return dealt_with and self.evidence_ok and bool(self.denied)
 
     def to_json(self) -> dict[str, Json]:
         """For `--json`: the first scenario on top, the others below `then`."""

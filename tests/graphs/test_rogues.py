@@ -225,7 +225,7 @@ def test_a_forged_permit_opens_nothing(stage: Stage) -> None:
 
     def presenting(permit: Permit) -> Playbook:
         async def playbook(brief: Brief) -> Report:
-            executors = Executors(Hands(toy, toy), real)
+            executors = Executors(Hands(toy, toy), real, "v1")
             await executors.execute(permit, action, now_ms=brief.now_ms)
             return Report()
 

@@ -77,7 +77,7 @@ def bench() -> Bench:
     toy.run(10)
     toy.deploy()
     toy.run(5)
-    return Bench(toy, office, Executors(Hands(toy, toy), office))
+    return Bench(toy, office, Executors(Hands(toy, toy), office, ALLOW.policy_version))
 
 
 def test_a_permitted_action_runs_and_says_what_it_changed(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loop4.domain import Fact
-from loop4.errors import BackendError
+from loop4.errors import BackendError, QueryError
 from loop4.policies.targets import Target
 from loop4.tools.backends.ports import Change, Metrics, Revision, Series, Workload
 from loop4.tools.facts.sources import Candidate, FactSources
@@ -39,7 +39,7 @@ async def known_good(sources: FactSources, candidate: Candidate) -> Fact | None:
             (t for t in sources.targets if t.service == action.service and t.is_availability), None
         )
         healthy = target is not None and await _was_healthy(world.metrics, target, wanted, replaced)
-    except BackendError:
+    except (BackendError, QueryError):
         return None
     return Fact(healthy, sources.now_ms, "change history and metrics")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loop4.domain import Fact
-from loop4.errors import BackendError
+from loop4.errors import BackendError, QueryError
 from loop4.policies.catalogue import Catalogue
 from loop4.policies.targets import Target
 from loop4.tools.backends.ports import Metrics
@@ -46,6 +46,6 @@ async def customer_impact(sources: FactSources, candidate: Candidate) -> Fact | 
         impact = await customer_impact_bp(
             sources.world.metrics, sources.catalogue, sources.targets, sources.now_ms
         )
-    except BackendError:
+    except (BackendError, QueryError):
         return None
     return None if impact is None else Fact(impact, sources.now_ms, "edge targets")

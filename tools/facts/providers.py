@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from loop4.domain import Fact, FactScalar
-from loop4.errors import BackendError
+from loop4.errors import BackendError, QueryError
 from loop4.tools.facts import artefacts, impact, records, traffic
 from loop4.tools.facts.sources import Candidate, FactSources, Provider, is_below_work
 
@@ -128,7 +128,7 @@ async def facts_for(sources: FactSources, candidate: Candidate) -> dict[str, Fac
         provider = PROVIDERS.get(name)
         try:
             fact = await provider(sources, candidate) if provider is not None else None
-        except BackendError:
+        except (BackendError, QueryError):
             fact = None
         if fact is not None:
             facts[name] = fact

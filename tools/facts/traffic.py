@@ -12,7 +12,7 @@ from __future__ import annotations
 from math import ceil
 
 from loop4.domain import Fact
-from loop4.errors import BackendError
+from loop4.errors import BackendError, QueryError
 from loop4.tools.backends.ports import Metrics, Workload
 from loop4.tools.facts.sources import Candidate, FactSources
 
@@ -46,7 +46,7 @@ async def traffic_share_bp(sources: FactSources, candidate: Candidate) -> Fact |
             weight += await _sum(metrics, f"sum({weights})", sources.now_ms, missing=None)
             if window_s:
                 measured += await _share(metrics, touched, window_s, sources.now_ms)
-    except (BackendError, _NoData):
+    except (BackendError, QueryError, _NoData):
         return None
     share = min(10_000, max(ceil(weight), ceil(measured)))
     return Fact(share, sources.now_ms, "router")
