@@ -66,10 +66,11 @@ async def run_episode(
     seed: int,
     warm_up_s: float = 15.0,
     limit_s: float = LIMIT_S,
+    tail_s: float = 0.0,
 ) -> Episode:
     """Inject and beat once a second until the incident is closed, or nothing came of it.
 
-    Ends at `limit_s` at the latest, whatever the state; the incident then stands open in the
+    Goes on for `tail_s` after that: a recording must show what a slower fleet would wait for. Ends at `limit_s` at the latest, whatever the state; the incident then stands open in the
     answer.
     """
     patrol = Patrol(session.fleet, session.runner)
@@ -86,7 +87,9 @@ async def run_episode(
         is_waiting = await _answer(session, watcher)
         incident = _new_incident(session, before)
         if incident is not None and _is_closed(session, incident):
-            break
+            over_since = over_since or time.monotonic()
+            if time.monotonic() - over_since >= tail_s:
+                break
         if incident is None and _done(lab.injected()) > done_before:
             over_since = over_since or time.monotonic()
             if time.monotonic() - over_since > QUIET_S:

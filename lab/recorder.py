@@ -30,6 +30,7 @@ SPAN_LIMIT = 100_000
 LOG_LIMIT = 100_000
 HISTORY_MS = 30 * 24 * 3_600_000
 THINKING_MS = 2_000
+TAIL_S = 12.0
 _TOOLS = {"rollback": "deployments.roll_back", "restart": "workloads.restart"}
 
 
@@ -94,7 +95,12 @@ async def record(scenario: str, seed: int, target: Path, folder: Path) -> Result
             if handles.world.workloads is not None:
                 recorder.inventory(await handles.world.workloads.inventory())
             episode = await run_episode(
-                lab, session, _Tap(recorder, copy.person), scenario=scenario, seed=seed
+                lab,
+                session,
+                _Tap(recorder, copy.person),
+                scenario=scenario,
+                seed=seed,
+                tail_s=TAIL_S,
             )
             await _collect(lab, recorder, episode)
             return result_of(lab, session, episode)
