@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from langgraph.graph import END, START, StateGraph
 
-from loop4.graphs import approve, ask_agents, gate, plan, report, triage, verify
+from loop4.graphs import approve, ask_agents, gate, plan, prose, report, triage, verify
 from loop4.graphs.act import Actor
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.guard import guarded
@@ -45,14 +45,14 @@ def operations(fleet: Fleet) -> StateGraph[RunState]:
     nodes: dict[str, Node] = {
         "triage": lambda s: triage.triage(fleet, s),  # event -> severity, agents
         "agents": lambda s: ask_agents.ask_agents(fleet, s),  # event -> findings, proposals
-        "plan": _plain(lambda s: plan.plan(fleet, s)),  # proposals -> steps, one at a time
+        "plan": lambda s: prose.worded(fleet, s, plan.plan(fleet, s)),  # proposals -> steps
         "gate": lambda s: gate.decide(fleet, s),  # step -> verdict
         "approve": _plain(lambda s: approve.approve(fleet, s)),  # the human's turn
         "act": actor.act,  # permit -> effect -> outcome
         "wait": _plain(verify.wait),  # ends the leg until wake_at
         "verify": lambda s: verify.verify(fleet, s),  # telemetry -> proven or not
         "escalate": _plain(lambda s: report.escalate(fleet, s)),  # a person must own it
-        "report": _plain(lambda s: report.report(fleet, s)),  # what the organisation learns
+        "report": lambda s: prose.worded(fleet, s, report.report(fleet, s)),  # what is learnt
     }
     graph = StateGraph(RunState)
     for name, node in nodes.items():

@@ -23,6 +23,7 @@ from loop4.graphs.recovery import breached_targets, check_recovery, overall
 from loop4.graphs.state import GRAPH_VERSION, RECURSION_LIMIT, RunState
 from loop4.graphs.triage import measure, reader_for, related
 from loop4.ledger import approvals, events, evidence, incidents, intents, locks, outbox, runs
+from loop4.ledger.ledger import Tx
 from loop4.telemetry import run_span
 
 if TYPE_CHECKING:
@@ -63,15 +64,7 @@ class Runner:
                 events.take(tx, [event.event_id], now_ms=now_ms)
                 return Handled(open_one.incident_id if open_one else "", "", False)
             if open_one is None:
-                open_one, _ = incidents.open_or_find(
-                    tx,
-                    event.correlation,
-                    service=event.service,
-                    environment=event.environment,
-                    severity=Severity.SEV4,
-                    detected_ms=event.at_ms,
-                    now_ms=now_ms,
-                )
+                open_one = _open_incident(tx, event, now_ms)
             events.assign(tx, event.event_id, open_one.incident_id)
             run_id = (
                 f"run-{open_one.incident_id}-{len(events.of_incident(tx, open_one.incident_id))}"
@@ -144,15 +137,7 @@ class Runner:
         """An event that was accepted before a crash and belongs to no incident yet."""
         now_ms = self._fleet.clock.now_ms()
         with self._fleet.ledger.transaction() as tx:
-            incident, _ = incidents.open_or_find(
-                tx,
-                event.correlation,
-                service=event.service,
-                environment=event.environment,
-                severity=Severity.SEV4,
-                detected_ms=event.at_ms,
-                now_ms=now_ms,
-            )
+            incident = _open_incident(tx, event, now_ms)
             events.assign(tx, event.event_id, incident.incident_id)
             run, created = runs.start(
                 tx,
@@ -299,3 +284,17 @@ class Runner:
             "RunnableConfig",
             {"configurable": {"thread_id": run_id}, "recursion_limit": RECURSION_LIMIT},
         )
+
+
+def _open_incident(tx: Tx, event: Event, now_ms: int) -> Incident:
+    """The open incident of this correlation, made if there is none; triage gives its severity."""
+    incident, _ = incidents.open_or_find(
+        tx,
+        event.correlation,
+        service=event.service,
+        environment=event.environment,
+        severity=Severity.SEV4,
+        detected_ms=event.at_ms,
+        now_ms=now_ms,
+    )
+    return incident

@@ -12,8 +12,8 @@ from loop4.canonical import digest
 from loop4.domain import Action, Incident, Json, JsonObject, RequesterKind
 from loop4.errors import BackendError
 from loop4.graphs.fleet import Fleet
-from loop4.tools.deployments import target_revision
 from loop4.tools.facts.sources import Candidate
+from loop4.tools.orchestrator import target_revision
 
 NOTIFY, WRITE = "notify", "write"
 

@@ -9,6 +9,7 @@ from loop4.domain import Event, EventKind, Reading
 from loop4.errors import BackendError, QueryError
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.triage import SCOPE_MS
+from loop4.policies.catalogue import Service
 from loop4.tools.reader import Reader, Scope
 
 RESTARTS = 2  # respawns since the last clean start that make a replica odd
@@ -54,18 +55,7 @@ def events_of(fleet: Fleet, burns: tuple[Burn, ...]) -> tuple[Event, ...]:
     found = []
     for burn in failing:
         service = fleet.catalogue.require(burn.target.service)
-        found.append(
-            Event(
-                event_id=f"breach:{burn.target.name}:{now_ms}",
-                kind=EventKind.BREACH,
-                source="sweep",
-                service=service.name,
-                environment=service.environment,
-                at_ms=now_ms,
-                correlation=f"{service.environment}/{service.name}",
-                labels={"target": burn.target.name},
-            )
-        )
+        found.append(_event(EventKind.BREACH, "target", burn.target.name, service, now_ms))
     return tuple(found)
 
 
@@ -86,15 +76,20 @@ async def instance_events(fleet: Fleet) -> tuple[Event, ...]:
         for instance in workload.instances:
             if instance.restarts >= RESTARTS:
                 found.append(
-                    Event(
-                        event_id=f"instance:{instance.instance}:{now_ms}",
-                        kind=EventKind.ANOMALY,
-                        source="sweep",
-                        service=service.name,
-                        environment=service.environment,
-                        at_ms=now_ms,
-                        correlation=f"{service.environment}/{service.name}",
-                        labels={"instance": instance.instance},
-                    )
+                    _event(EventKind.ANOMALY, "instance", instance.instance, service, now_ms)
                 )
     return tuple(found)
+
+
+def _event(kind: EventKind, label: str, name: str, service: Service, now_ms: int) -> Event:
+    """One thing that is wrong with a service now."""
+    return Event(
+        event_id=f"{kind.value}:{name}:{now_ms}",
+        kind=kind,
+        source="sweep",
+        service=service.name,
+        environment=service.environment,
+        at_ms=now_ms,
+        correlation=f"{service.environment}/{service.name}",
+        labels={label: name},
+    )

@@ -70,8 +70,8 @@ async def run_episode(
 ) -> Episode:
     """Inject and beat once a second until the incident is closed, or nothing came of it.
 
-    Goes on for `tail_s` after that: a recording must show what a slower fleet would wait for. Ends at `limit_s` at the latest, whatever the state; the incident then stands open in the
-    answer.
+    Goes on for `tail_s` after that: a recording must show what a slower fleet would wait for. Ends
+    at `limit_s` at the latest, whatever the state; the incident then stands open in the answer.
     """
     patrol = Patrol(session.fleet, session.runner)
     before = _known(session)
