@@ -11,7 +11,7 @@ from loop4.canonical import digest
 from loop4.domain import Event, EventKind, Json, JsonObject
 from loop4.errors import LedgerError
 from loop4.graphs import notices
-from loop4.graphs.act import close_run
+from loop4.graphs.close import close_run
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import WRITE, Item, Step, put_steps, read_steps

@@ -5,7 +5,7 @@ it.
 from __future__ import annotations
 
 from loop4.graphs import notices
-from loop4.graphs.act import close_run
+from loop4.graphs.close import close_run
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import NOTIFY, Step, put_steps
