@@ -15,6 +15,7 @@ from loop4.policies.targets import Target
 from loop4.tools.backends.ports import Metrics
 
 MINIMUM_REQUESTS = 10.0
+LOOKS = (1, 2, 4)  # verification windows that are looked over
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ async def check_recovery(
 ) -> tuple[Check, ...]:
     """Every affected target over its verification window, which must lie after `since_ms`.
 
-    A breached target must be back inside its objective, over its latest verification window or,
-    with few requests and some noise, over everything since `since_ms`; the others must not breach.
+    A breached target must be back inside its objective over its latest verification window, or
+    over two or four of them where that long has passed: with few requests one window is noisy.
+    The others must not breach.
     An odd instance must be ready, take traffic, and not have been respawned since its clean start.
     """
     services = related(fleet, event.service)
@@ -74,16 +76,15 @@ async def _check(fleet: Fleet, target: Target, since_ms: int, *, must_be_inside:
     if metrics is None or now_ms - window_s * 1000 < since_ms:
         return Check(target.name, Reading.NO_DATA, 0)
     try:
-        latest = await _ratio(metrics, target, window_s, now_ms)
-        longest_s = max(window_s, target.windows[0].long_s)
-        since_s = min((now_ms - since_ms) // 1000, longest_s)
-        since = await _ratio(metrics, target, since_s, now_ms) if since_s > window_s else latest
+        spans_s = [window_s * n for n in LOOKS if now_ms - window_s * n * 1000 >= since_ms]
+        ratios = [await _ratio(metrics, target, span_s, now_ms) for span_s in spans_s]
     except (BackendError, QueryError):
         return Check(target.name, Reading.NO_DATA, 0)
-    if latest is None or since is None:
+    latest = ratios[0]
+    if latest is None:
         return Check(target.name, Reading.NO_DATA, 0)
     breaches = latest > target.threshold(target.windows[0])
-    inside = min(latest, since) <= target.budget_ratio
+    inside = any(ratio is not None and ratio <= target.budget_ratio for ratio in ratios)
     well = not breaches and (inside or not must_be_inside)
     return Check(target.name, Reading.PASS if well else Reading.FAIL, round(latest * 10_000))
 

@@ -80,6 +80,7 @@ async def run_episode(
     began = time.monotonic()
     waited_s = 0.0
     over_since: float | None = None
+    closed_since: float | None = None
     while time.monotonic() - began < limit_s + waited_s:
         started = time.monotonic()
         await patrol.beat()
@@ -87,8 +88,8 @@ async def run_episode(
         is_waiting = await _answer(session, watcher)
         incident = _new_incident(session, before)
         if incident is not None and _is_closed(session, incident):
-            over_since = over_since or time.monotonic()
-            if time.monotonic() - over_since >= tail_s:
+            closed_since = closed_since or time.monotonic()
+            if time.monotonic() - closed_since >= tail_s:
                 break
         if incident is None and _done(lab.injected()) > done_before:
             over_since = over_since or time.monotonic()

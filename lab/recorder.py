@@ -5,26 +5,28 @@ of anybody.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import httpx
 
 from loop4.domain import Json
-from loop4.errors import BackendError, LabError
+from loop4.errors import LabError
 from loop4.graphs.patrol import Patrol
-from loop4.graphs.session import SystemClock, open_session
+from loop4.graphs.session import Session, SystemClock, open_session
 from loop4.lab.episode import Answer, Episode, run_episode
-from loop4.lab.folder import ON_CALL, make_operations
+from loop4.lab.folder import ON_CALL, OperationsCopy, make_operations
 from loop4.lab.lab import Lab
 from loop4.lab.results import Result, result_of
 from loop4.ledger.approvals import Request
 from loop4.tools.backends.lab import LabConnection, LabSystem
+from loop4.tools.backends.ports import Inventory, WorkloadsReader
 from loop4.tools.backends.recording import Recorder
 from loop4.tools.backends.recording_file import capture
-from loop4.tools.backends.worlds import connected
+from loop4.tools.backends.worlds import Connected, connected
 
 SPAN_LIMIT = 100_000
 LOG_LIMIT = 100_000
@@ -41,19 +43,22 @@ class _Tap:
     """
 
     recorder: Recorder
+    orchestrator: WorkloadsReader
     person: str
     now: SystemClock = field(default_factory=SystemClock)
+    _seen_ms: int = 0  # when the fleet first saw in this beat what runs
+
+    async def inventory(self) -> Inventory:
+        """What runs, for the fleet; what it is told is recorded."""
+        told = await self.orchestrator.inventory()
+        self.recorder.inventory(told)
+        self._seen_ms = self._seen_ms or told.at_ms
+        return told
 
     async def beaten(self, patrol: Patrol) -> None:
-        """Note the beat and what runs."""
-        self.recorder.tick(patrol.began_ms)
-        orchestrator = patrol.fleet.world.workloads
-        if orchestrator is None:
-            return
-        try:
-            self.recorder.inventory(await orchestrator.inventory())
-        except BackendError:
-            return
+        """Note the beat: the moment by which all that its sweep saw had happened."""
+        self.recorder.tick(max(patrol.began_ms, self._seen_ms))
+        self._seen_ms = 0
 
     async def decide(self, request: Request) -> Answer | None:
         """Approve once the thinking time is over; the answer and its delay are recorded."""
@@ -85,25 +90,37 @@ async def record(scenario: str, seed: int, target: Path, folder: Path) -> Result
     ):
         async with (
             connected(f"lab:{lab.connection}", "") as handles,
-            open_session(
-                data=folder / "data",
-                operations=copy.root,
-                world=handles.world,
-                writer=handles.writer,
-            ) as session,
+            _session(recorder, handles, copy, folder / "data") as (session, tap),
         ):
-            if handles.world.workloads is not None:
-                recorder.inventory(await handles.world.workloads.inventory())
+            await tap.inventory()
             episode = await run_episode(
                 lab,
                 session,
-                _Tap(recorder, copy.person),
+                tap,
                 scenario=scenario,
                 seed=seed,
                 tail_s=TAIL_S,
             )
             await _collect(lab, recorder, episode)
             return result_of(lab, session, episode)
+
+
+@asynccontextmanager
+async def _session(
+    recorder: Recorder, handles: Connected, copy: OperationsCopy, data: Path
+) -> AsyncIterator[tuple[Session, _Tap]]:
+    """A runner whose view of what runs goes through the tap."""
+    orchestrator = handles.world.workloads
+    if orchestrator is None:
+        raise LabError("the lab has no orchestrator to record")
+    tap = _Tap(recorder, orchestrator, copy.person)
+    async with open_session(
+        data=data,
+        operations=copy.root,
+        world=replace(handles.world, workloads=tap),
+        writer=handles.writer,
+    ) as session:
+        yield session, tap
 
 
 async def _collect(lab: Lab, recorder: Recorder, episode: Episode) -> None:
