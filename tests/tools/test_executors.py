@@ -14,8 +14,8 @@ from loop4.errors import BackendError, Conflict, PermitError, Refused, Unreachab
 from loop4.policies.permit import PermitOffice
 from loop4.tools.backends.ports import WriteResult
 from loop4.tools.deployments import roll_back
-from loop4.tools.orchestrator import target_revision
 from loop4.tools.executors import Executors, executable_tools
+from loop4.tools.orchestrator import target_revision
 from loop4.tools.tool import Hands, act, implementations
 from tests.graphs.toy import ToyWorld
 
