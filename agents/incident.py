@@ -4,6 +4,8 @@ changes".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loop4.agents.agent import Agent, Brief, Report
 from loop4.agents.investigation import Investigation, investigate
 from loop4.domain import EventKind, Finding, SourceKind
@@ -16,6 +18,7 @@ ALL_SOURCES = (
     SourceKind.CHANGES,
     SourceKind.TOPOLOGY,
 )
+SPEAK_OF_CHANGES = (SourceKind.CHANGES, SourceKind.TRACES, SourceKind.METRICS)
 
 
 async def incident_playbook(brief: Brief) -> Report:
@@ -28,7 +31,7 @@ async def incident_playbook(brief: Brief) -> Report:
             f"{a.change.service} {a.change.to_version}: {a.reason}"
             for a in seen.diagnosis.acquitted
         )
-        evidence = seen.cite((SourceKind.CHANGES, SourceKind.TRACES, SourceKind.METRICS))
+        evidence = seen.cite(SPEAK_OF_CHANGES)
         if evidence:
             findings.append(
                 Finding(
@@ -38,7 +41,7 @@ async def incident_playbook(brief: Brief) -> Report:
                     + (f" ({acquitted})" if acquitted else ""),
                     subject=brief.event.service,
                     evidence=evidence,
-                    sources=_sources(seen),
+                    sources=_sources(seen, SPEAK_OF_CHANGES),
                     confidence_bp=8_000 if best is not None else 4_000,
                 )
             )
@@ -56,7 +59,7 @@ def _finding(hypothesis: Hypothesis, seen: Investigation) -> Finding:
         claim=hypothesis.reason,
         subject=hypothesis.subject,
         evidence=seen.cite(ALL_SOURCES),
-        sources=_sources(seen),
+        sources=_sources(seen, ALL_SOURCES),
         confidence_bp=hypothesis.confidence_bp,
         counter_evidence=counter,
         missing=hypothesis.missing,
@@ -64,8 +67,8 @@ def _finding(hypothesis: Hypothesis, seen: Investigation) -> Finding:
     )
 
 
-def _sources(seen: Investigation) -> tuple[SourceKind, ...]:
-    return tuple(s for s in ALL_SOURCES if seen.evidence.get(s))
+def _sources(seen: Investigation, cited: Sequence[SourceKind]) -> tuple[SourceKind, ...]:
+    return tuple(s for s in cited if seen.evidence.get(s))
 
 
 AGENT = Agent(

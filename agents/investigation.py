@@ -18,7 +18,7 @@ from loop4.policies.targets import Target
 from loop4.tools.analysis.diagnosis.causes import Counts, Diagnosis, Observations, diagnose
 from loop4.tools.analysis.diagnosis.origin import error_origins
 from loop4.tools.backends.ports import Change, Instance, Inventory, Series
-from loop4.tools.reader import Read
+from loop4.tools.reader import NOTHING, Read
 
 CHANGE_LOOKBACK_MS = 15 * 60_000
 SPAN_LIMIT = 4_000
@@ -26,13 +26,17 @@ SPAN_LIMIT = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Investigation:
-    """A diagnosis, the evidence ids it stands on by kind, and what was missing."""
+    """A diagnosis, the evidence ids it stands on by kind, and what was missing.
+
+    `about_instance`: metrics evidence that concerns one replica alone.
+    """
 
     diagnosis: Diagnosis
     inventory: Inventory | None
     changes: tuple[Change, ...]
     evidence: dict[SourceKind, tuple[str, ...]]
     missing: tuple[str, ...]
+    about_instance: dict[str, tuple[str, ...]]
 
     def cite(self, sources: Sequence[SourceKind]) -> tuple[str, ...]:
         """Evidence ids of these kinds that gave a value, in a fixed order."""
@@ -54,7 +58,7 @@ class _Notebook:
             held = self.evidence.get(read.source, ())
             if read.evidence not in held:
                 self.evidence[read.source] = (*held, read.evidence)
-        elif not quiet:
+        elif not (quiet and read.missing.endswith(NOTHING)):
             gap = read.denied or read.missing
             if gap and gap not in self.missing:
                 self.missing.append(gap)
@@ -93,7 +97,32 @@ async def investigate(brief: Brief) -> Investigation:
         calls=calls,
         probes_bp=probes,
     )
-    return Investigation(diagnose(seen), inventory, changes, book.evidence, tuple(book.missing))
+    return Investigation(
+        diagnose(seen),
+        inventory,
+        changes,
+        book.evidence,
+        tuple(book.missing),
+        await _restarts(brief, book, seen.instances, long_s),
+    )
+
+
+async def _restarts(
+    brief: Brief, book: _Notebook, instances: Sequence[Instance], long_s: int
+) -> dict[str, tuple[str, ...]]:
+    """What the metrics say of each replica that is not well: its own respawns, and nothing else."""
+    about: dict[str, tuple[str, ...]] = {}
+    for sick in instances:
+        if sick.restarts < 2 and sick.state not in ("crashed", "backoff"):
+            continue
+        read = await brief.reader.query(
+            f'increase(process_restarts_total{{instance="{sick.instance}"}}[{long_s}s])',
+            brief.now_ms,
+        )
+        book.note(read, quiet=True)
+        if read.value is not None:
+            about[sick.instance] = (read.evidence,)
+    return about
 
 
 def related_services(brief: Brief) -> frozenset[str]:

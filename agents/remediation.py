@@ -57,12 +57,8 @@ def _roll_back(brief: Brief, seen: Investigation, best: Hypothesis) -> Proposal 
         reversible=True,
         blast_radius_bp=bad.weight_bp,
         inverse={
-            "tool": "deployments.deploy",
-            "arguments": {
-                "service": best.service,
-                "digest": bad.digest,
-                "weight_bp": bad.weight_bp,
-            },
+            "tool": "deployments.roll_back",
+            "arguments": {"service": best.service, "to_revision": change.to_revision},
         },
     )
 
@@ -76,7 +72,10 @@ def _restart(brief: Brief, seen: Investigation, best: Hypothesis) -> Proposal:
         arguments={"instance": best.subject, "restarted_at_ms": brief.now_ms},
         reason=best.reason,
         expected_effect=f"{best.subject} comes back ready, with clean local state",
-        evidence=seen.cite((SourceKind.TOPOLOGY, SourceKind.METRICS, SourceKind.LOGS)),
+        evidence=(
+            *seen.cite((SourceKind.TOPOLOGY, SourceKind.LOGS)),
+            *seen.about_instance.get(best.subject, ()),
+        ),
         runbook=_runbook_name(brief, best.kind, best.service, "workloads.restart"),
         reversible=False,
         blast_radius_bp=0,

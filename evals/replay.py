@@ -7,13 +7,16 @@ its samples are what the fleet sees. So the decisions are the same, byte for byt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from loop4.agents.planner.port import Planner
 from loop4.canonical import digest
 from loop4.domain import Json
+from loop4.evals.model_share import ModelShare, model_share
 from loop4.graphs.patrol import Patrol
 from loop4.graphs.session import Session, open_session
 from loop4.ledger import approvals, evidence, incidents
@@ -29,22 +32,24 @@ AFTERWARDS_MS = 1_000
 @dataclass(frozen=True, slots=True)
 class Replay:
     """What the fleet decided on the recorded world. Holds only what the recording and the policies
-    determine.
+    determine, and beside it, outside the digest, what a model did.
     """
 
     incidents: tuple[Mapping[str, Json], ...]
     decisions: tuple[Mapping[str, Json], ...]
     outcomes: tuple[Mapping[str, Json], ...]
     verifications: tuple[Mapping[str, Json], ...]
+    model: ModelShare | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything in it."""
+        """SHA-256 over everything that is decided."""
         return digest(self._body())
 
     def to_json(self) -> dict[str, Json]:
-        """For `--json`; the same bytes on every run."""
-        return {**self._body(), "digest": self.digest}
+        """For `--json`; without a model the same bytes on every run."""
+        body = {**self._body(), "digest": self.digest}
+        return body if self.model is None else {**body, "model": self.model.to_json()}
 
     def _body(self) -> dict[str, Json]:
         return {
@@ -56,10 +61,15 @@ class Replay:
 
 
 async def replay(
-    recording: Recording, *, operations: Path, data: Path, rules: Path | None = None
+    recording: Recording,
+    *,
+    operations: Path,
+    data: Path,
+    rules: Path | None = None,
+    planner: Planner | None = None,
 ) -> Replay:
     """Run the fleet over the recording. `data` takes the ledger of this replay; `operations` is
-    written to.
+    written to; without a `planner` no model is asked.
 
     Raises PolicyError for policies that cannot be loaded, LedgerError if `data` cannot be written.
     """
@@ -73,6 +83,7 @@ async def replay(
         writer=RecordedWriter(world),
         clock=clock,
         rules=rules,
+        planner=planner,
     ) as session:
         patrol = Patrol(session.fleet, session.runner)
         left = list(recording.answers)
@@ -81,7 +92,8 @@ async def replay(
             clock.advance_to(tick)
             await patrol.beat()
             await _answer(session, clock, people, left, before_ms=following)
-        return read_replay(session)
+        replayed = read_replay(session)
+        return replayed if planner is None else replace(replayed, model=_share(session))
 
 
 async def _answer(
@@ -120,6 +132,11 @@ def _answer_to(request: Request, left: Sequence[Answer]) -> Answer | None:
     asked = cast("Sequence[Mapping[str, Json]]", request.payload["action_requests"])[0]
     extra = cast("Mapping[str, Json]", request.payload["loop4"])
     return next((a for a in left if a.tool == asked["name"] and a.target == extra["target"]), None)
+
+
+def _share(session: Session) -> ModelShare:
+    with session.ledger.read() as tx:
+        return model_share(evidence.list_records(tx))
 
 
 def read_replay(session: Session) -> Replay:
@@ -203,12 +220,12 @@ def compare(
     rest_old, rest_new = list(before[same:]), list(after[same:])
     if rest_old and rest_new and _act(rest_old[0]) == _act(rest_new[0]):
         changed.append(_difference(rest_old.pop(0), rest_new.pop(0)))
-    following = [
-        {"was": _short(d), "is": None} for d in rest_old if _short(d) not in map(_short, rest_new)
-    ]
-    following += [
-        {"was": None, "is": _short(d)} for d in rest_new if _short(d) not in map(_short, rest_old)
-    ]
+    gone = Counter(map(_short, rest_old))
+    come = Counter(map(_short, rest_new))
+    following: list[Mapping[str, Json]] = [{"was": d, "is": None} for d in (gone - come).elements()]
+    following += [{"was": None, "is": d} for d in (come - gone).elements()]
+    if not changed and not following:
+        following = [{"was": "the same decisions", "is": "in another order"}]
     return Comparison(same, tuple(changed), tuple(following))
 
 

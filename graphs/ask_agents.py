@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from loop4.agents.agent import Agent, Brief, Report, fault_of
+from loop4.agents.planner.port import ModelNote, Planner, Refined
 from loop4.canonical import digest
 from loop4.domain import Finding, Json, Proposal, Severity
 from loop4.errors import LedgerError
@@ -47,21 +48,42 @@ async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
         reader=reader,
     )
     chosen = [a for a in fleet.agents if a.name in state["agents"]]
-    answers = await asyncio.gather(*(_ask(agent, brief) for agent in chosen))
+    answers = await asyncio.gather(*(_ask(agent, brief, fleet.planner) for agent in chosen))
     findings: list[Finding] = []
     proposals: list[Proposal] = []
     violations: list[tuple[str, str]] = []
     missing: list[str] = []
-    for agent, answer in zip(chosen, answers, strict=True):
+    notes: list[ModelNote] = []
+    for agent, (answer, note) in zip(chosen, answers, strict=True):
+        if note is not None:
+            notes.append(note)
         if isinstance(answer, str):
             violations.append((agent.name, answer))
             continue
         missing += [m for m in answer.missing if m not in missing]
         _check(agent, answer, reader, findings, proposals, violations)
+    for note in notes:
+        draft_model_note(fleet, state, note)
     return _record(fleet, state, reader, findings, proposals, violations, missing)
 
 
-async def _ask(agent: Agent, brief: Brief) -> Report | str:
+def draft_model_note(fleet: Fleet, state: RunState, note: ModelNote) -> None:
+    """Keep what a model was asked as evidence."""
+    fleet.drafts.append(
+        EvidenceDraft(
+            "model",
+            state["incident_id"],
+            state["run_id"],
+            note.to_json(),
+            fleet.clock.now_ms(),
+            current_trace_id(),
+        )
+    )
+
+
+async def _ask(
+    agent: Agent, brief: Brief, planner: Planner
+) -> tuple[Report | str, ModelNote | None]:
     """The agent's report, or what was wrong with it. An agent is foreign code: here is the edge of
     its run.
     """
@@ -70,16 +92,37 @@ async def _ask(agent: Agent, brief: Brief) -> Report | str:
             async with asyncio.timeout(AGENT_DEADLINE_S):
                 answer = await agent.playbook(brief)
             fault = fault_of(answer)
-            if not fault:  # what has no canonical form cannot be stored or bound: it raises here
-                digest(list(answer.missing))
-                digest([_finding_body(f) for f in answer.findings])
-                digest([proposal_body(p) for p in answer.proposals[:PROPOSALS_PER_AGENT]])
+            if not fault:
+                _must_be_storable(answer)
         except Exception as error:
             span.fail(type(error).__name__)
-            return _raised(error)
+            return _raised(error), None
         if fault:
             span.fail("fault")
-    return fault or answer
+            return fault, None
+        refined = await _refine(agent, brief, planner, answer)
+    return refined.report, refined.note
+
+
+async def _refine(agent: Agent, brief: Brief, planner: Planner, report: Report) -> Refined:
+    """What the planner made of it; the playbook's report after whatever a planner does wrong."""
+    try:
+        refined = await planner.refine(agent, brief, report)
+        fault = fault_of(refined.report)
+        if not fault:
+            _must_be_storable(refined.report)
+    except Exception as error:  # its text may hold what a model said
+        fault = f"raised {type(error).__name__}"
+    if fault:
+        return Refined(report, ModelNote(f"refine {agent.name}", "", "", fallback=fault))
+    return refined
+
+
+def _must_be_storable(report: Report) -> None:
+    """What has no canonical form cannot be stored or bound: it raises here."""
+    digest(list(report.missing))
+    digest([_finding_body(f) for f in report.findings])
+    digest([proposal_body(p) for p in report.proposals[:PROPOSALS_PER_AGENT]])
 
 
 def _raised(error: Exception) -> str:

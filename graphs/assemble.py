@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loop4.agents import health, incident, remediation, signal
 from loop4.agents.agent import Agent
+from loop4.agents.planner.port import Planner, PlaybookPlanner
 from loop4.domain import Clock
 from loop4.graphs.act import executable_tools
 from loop4.graphs.drafts import Drafts
@@ -48,6 +49,7 @@ def assemble(
     rules: Path | None = None,
     agents: Sequence[Agent] = AGENTS,
     passing: Callable[[str], None] = nowhere,
+    planner: Planner | None = None,
 ) -> Fleet:
     """A fleet over an operations folder. Raises PolicyError for any document that cannot be loaded.
 
@@ -78,4 +80,5 @@ def assemble(
         operations=operations,
         fence=fence,
         passing=passing,
+        planner=planner or PlaybookPlanner(),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loop4.agents.agent import Agent
+from loop4.agents.planner.port import Planner, PlaybookPlanner
 from loop4.domain import Clock, Incident
 from loop4.errors import LedgerError
 from loop4.graphs.drafts import Drafts
@@ -55,6 +56,7 @@ class Fleet:
     paused: bool = False
     frozen: bool = False
     passing: Callable[[str], None] = field(default=nowhere)
+    planner: Planner = field(default_factory=PlaybookPlanner)
 
     def incident(self, incident_id: str) -> Incident:
         """The incident, from the ledger. Raises LedgerError if it is gone."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loop4.agents.agent import Agent
+from loop4.agents.planner.port import Planner
 from loop4.domain import Clock
 from loop4.errors import LedgerError
 from loop4.graphs.assemble import AGENTS, assemble
@@ -49,6 +50,7 @@ async def open_session(
     rules: Path | None = None,
     agents: Sequence[Agent] = AGENTS,
     passing: Callable[[str], None] = nowhere,
+    planner: Planner | None = None,
 ) -> AsyncIterator[Session]:
     """Take the data folder and put a runner on it.
 
@@ -68,9 +70,13 @@ async def open_session(
             rules=rules,
             agents=agents,
             passing=passing,
+            planner=planner,
         )
         async with ShortVersionSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
-            yield Session(fleet, Runner(fleet, saver), ledger)
+            try:
+                yield Session(fleet, Runner(fleet, saver), ledger)
+            finally:
+                await fleet.planner.close()
 
 
 def _make(folder: Path) -> None:

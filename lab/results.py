@@ -186,7 +186,8 @@ def mitigated_at(edge_log: Path, effects_log: Path, onset_ms: int) -> int:
         if failed >= BAD_COUNT and failed > BAD_SHARE * total
     ]
     if bad:
-        return (max(bad) + 1) * WINDOW_MS
+        is_over = max(bad) < max(buckets)
+        return (max(bad) + 1) * WINDOW_MS if is_over else 0
     marked = [cast("int", e["at_ms"]) for e in _lines(effects_log) if e.get("mark")]
     return next((at for at in marked if at >= onset_ms), 0)
 

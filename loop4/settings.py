@@ -44,7 +44,8 @@ class Settings:
     `data` holds the ledger and the checkpoints. `operations` is the organisation's repository, None
     if none is set. `rules` replaces the shipped rules. `world` names a system as KIND:PLACE,
     `metrics_url` is the base URL of a Prometheus; both are empty if none is set. `token` says who
-    the person at the keyboard is. `eval_data` holds public data sets for the evals.
+    the person at the keyboard is. `eval_data` holds public data sets for the evals. `model` is the
+    name of a chat model, empty for none; `tool_mode` says how it is asked for calls.
     """
 
     data: Path
@@ -54,6 +55,8 @@ class Settings:
     metrics_url: str = ""
     token: Secret = field(default_factory=Secret)
     eval_data: Path | None = None
+    model: str = ""
+    tool_mode: str = "auto"
 
 
 # key -> type; `token` is only read from the environment, since files get committed
@@ -65,10 +68,17 @@ _KEYS: Mapping[str, type] = {
     "metrics_url": str,
     "token": Secret,
     "eval_data": Path,
+    "model": str,
+    "tool_mode": str,
 }
 _SHAPES = {
     "world": (re.compile(r"[a-z]+:.+"), "KIND:PLACE, such as 'lab:connection.json'"),
     "metrics_url": (re.compile(r"https?://.+"), "a URL like 'http://127.0.0.1:9090'"),
+    "model": (re.compile(r"\S.*"), "the name of a model"),
+    "tool_mode": (
+        re.compile(r"auto|native|schema|object|parse|off"),
+        "one of auto, native, schema, object, parse, off",
+    ),
 }
 
 
@@ -94,6 +104,8 @@ def load_settings(
         metrics_url=str(values.get("metrics_url", "")),
         token=Secret(environ.get(PREFIX + "TOKEN", "")),
         eval_data=_path(values.get("eval_data")),
+        model=str(values.get("model", "")),
+        tool_mode=str(values.get("tool_mode", "auto")),
     )
 
 

@@ -117,6 +117,15 @@ def tool_span(
     return SpanHandle(f"execute_tool {tool}", attributes)
 
 
+def model_span(model: str, *, answer_limit: int = 0) -> SpanHandle:
+    """A span around one turn of a model; set `gen_ai.usage.input_tokens` and `output_tokens`."""
+    attributes = _attributes("chat", "")
+    attributes["gen_ai.request.model"] = model
+    if answer_limit:
+        attributes["gen_ai.request.max_tokens"] = answer_limit
+    return SpanHandle(f"chat {model}", attributes)
+
+
 def gate_span(tool: str, *, incident_id: str = "") -> SpanHandle:
     """A span around one decision of the gate; call `verdict` on it."""
     attributes = _attributes("", incident_id)

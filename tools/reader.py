@@ -40,6 +40,8 @@ T = TypeVar("T")
 DEADLINE_S = 10.0
 MOST_SPANS = 10_000
 MOST_RECORDS = 1_000
+EMPTY_IS_AN_ANSWER = frozenset({"changes.between"})  # that nothing changed is evidence
+NOTHING = "answered with nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +240,8 @@ class Reader:
                     missing = f"{source.value}: no answer within {DEADLINE_S:.0f} s"
                 except (BackendError, QueryError) as error:
                     missing = f"{source.value}: {error}"
-        if value is not None and not value:
-            value, missing = None, f"{source.value}: {tool} answered with nothing"
+        if value is not None and not value and tool not in EMPTY_IS_AN_ANSWER:
+            value, missing = None, f"{source.value}: {tool} {NOTHING}"
         self._records[evidence] = ReadRecord(
             evidence=evidence,
             tool=tool,

@@ -17,10 +17,10 @@ from loop4.agents.planner.evidence import EvidenceBook, Names
 from loop4.agents.planner.fact_check import FactCheck, split
 from loop4.agents.planner.masking import Masker
 from loop4.agents.planner.port import ProseFacts
-from loop4.agents.planner.proposals import propose, proposal_shapes
+from loop4.agents.planner.proposals import proposal_shapes, propose
 from loop4.agents.planner.shapes import Schema, Tool, object_of, one_of, some, text, whole
 from loop4.agents.planner.telemetry_text import clean
-from loop4.domain import Finding, Json, JsonObject, Proposal, SourceKind
+from loop4.domain import Finding, Json, JsonObject, Proposal
 from loop4.tools.analysis.diagnosis.causes import CauseKind
 
 CAUSES = tuple(k.value for k in CauseKind)
@@ -68,7 +68,7 @@ def report_tool(agent: Agent, names: Names, book: EvidenceBook) -> Tool:
         "report",
         "end the investigation with what the evidence shows beyond the playbook",
         object_of(**fields),
-        accepts=object_of(**accepts),
+        accepts={**object_of(**accepts), "required": []},  # nothing to say is an answer
     )
 
 
@@ -96,7 +96,7 @@ def accept(
     findings: list[Finding] = []
     overruled: Finding | None = None
     for raw in _objects(answer.get("findings"))[:MOST_FINDINGS]:
-        made = _finding(agent, raw, names, book, masker, check)
+        made = _finding(agent, raw, names, book, masker, check, dropped)
         if isinstance(made, str):
             dropped[made] += 1
             continue
@@ -137,6 +137,7 @@ def _finding(
     book: EvidenceBook,
     masker: Masker,
     check: FactCheck,
+    dropped: Counter[str],
 ) -> Finding | str:
     """The finding, or why it is dropped."""
     cited = [str(e) for e in _list(raw.get("evidence"))]
@@ -155,6 +156,8 @@ def _finding(
     standing = [s for s in sentences if not check.fault(s)]
     if not standing:
         return "claim fails the fact check"
+    if len(standing) < len(sentences):
+        dropped["sentence of a claim fails the fact check"] += len(sentences) - len(standing)
     evidence, sources = resolved
     confidence = raw.get("confidence")
     return Finding(
@@ -201,11 +204,6 @@ def _service_of(subject: str, names: Names) -> str:
             return change.service
     workloads = names.inventory.workloads if names.inventory is not None else ()
     return next((w.service for w in workloads for i in w.instances if i.instance == subject), "")
-
-
-def independent(sources: Sequence[SourceKind]) -> int:
-    """How many independent sources these are."""
-    return len(set(sources))
 
 
 def _objects(value: Json) -> list[JsonObject]:

@@ -35,11 +35,11 @@ class Limits:
     tokens: int = 120_000
     steps: int = 6
     microusd: int = 500_000
-    seconds: float = 45.0
+    seconds: float = 30.0
     prompt_tokens: int = 6_000
     answer_tokens: int = 900
     result_chars: int = 1_600
-    prose_seconds: float = 15.0
+    prose_seconds: float = 10.0
 
 
 @dataclass(slots=True)
@@ -48,19 +48,29 @@ class Budget:
 
     limits: Limits
     used: Usage = field(default_factory=Usage)
+    reserved: int = 0  # tokens of turns that are under way beside this one
 
-    def check(self, next_prompt: int) -> None:
-        """Raises Stopped when the next turn would not fit. Unknown prices are held by tokens."""
+    def reserve(self, next_prompt: int) -> int:
+        """Tokens put aside for the next turn; give them back with `release`.
+
+        Raises Stopped when it would not fit. What has no known price is held by tokens alone.
+        """
         need = next_prompt + self.limits.answer_tokens
-        if self.used.tokens + need > self.limits.tokens:
+        if self.used.tokens + self.reserved + need > self.limits.tokens:
             raise Stopped(
                 f"the incident's budget of {self.limits.tokens} tokens does not hold another turn "
-                f"({self.used.tokens} used, {need} needed)"
+                f"({self.used.tokens + self.reserved} used, {need} needed)"
             )
         if self.used.microusd is not None and self.used.microusd >= self.limits.microusd:
             raise Stopped(
                 f"the incident's budget of {self.limits.microusd} microdollars is used up"
             )
+        self.reserved += need
+        return need
+
+    def release(self, tokens: int) -> None:
+        """The turn is over, whatever came of it."""
+        self.reserved -= tokens
 
     def take(self, usage: Usage) -> None:
         """Book a turn."""

@@ -44,7 +44,9 @@ class EvidenceBook:
         known = self._reader.records
         return [(self.show(e), known[e]) for e in self._ids if e in known]
 
-    def resolve(self, names: Iterable[str]) -> tuple[tuple[str, ...], tuple[SourceKind, ...]] | None:
+    def resolve(
+        self, names: Iterable[str]
+    ) -> tuple[tuple[str, ...], tuple[SourceKind, ...]] | None:
         """The ids and their independent sources; None when one is unknown or gave no value."""
         ids: list[str] = []
         sources: set[SourceKind] = set()

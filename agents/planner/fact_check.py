@@ -2,8 +2,9 @@
 in the facts.
 
 It does not judge meaning: right words in a wrong relation pass. So sentences with a negation, an
-act or a technical cause that the facts do not have fail as well, and what must be said is appended
-from the template. Checked sentence by sentence, before anybody sees one.
+act or a technical cause that the facts do not have fail as well, and those that hardly share a word
+with them; what must be said is appended from the template. Checked sentence by sentence, before
+anybody sees one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from loop4.agents.planner.vocabulary import (
 )
 
 LONGEST = 400  # characters of a sentence
+SHORTEST = 3  # words
+STEM = 5  # letters that make two words the same: "failing" and "failed"
+GROUNDED_PERCENT = 40  # of a sentence's words of four letters or more must be words of the facts
 _ENDS = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 _TOKEN = re.compile(r"\S+")
 _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
@@ -55,6 +59,7 @@ class FactCheck:
         self._known_text = known.casefold()
         self._tokens = {_bare(t).casefold() for t in _TOKEN.findall(known)} - {""}
         self._words = set(re.findall(r"[a-z]+", self._known_text))
+        self._stems = {w[:STEM] for w in self._words if len(w) > 3}
         self._measures = set(_measures(known))
         self._numbers = {number for number, _ in self._measures}
         self._names = frozenset(n.casefold() for n in facts.names)
@@ -83,6 +88,10 @@ class FactCheck:
         plain = [w.casefold() for w in words]
         if len(words) > 7 and not FUNCTION_WORDS & set(plain):
             return "is not English"
+        own = [w[:STEM] for w in re.findall(r"[a-z]{4,}", " ".join(plain)) if w not in OPENERS]
+        grounded = sum(w in self._stems for w in own)
+        if len(words) < SHORTEST or grounded * 100 < len(own) * GROUNDED_PERCENT:
+            return "says little of what the facts say"
         for index, word in enumerate(words):
             problem = self._word_fault(word, is_first=index == 0)
             if problem:
@@ -114,7 +123,9 @@ class FactCheck:
         if low in NUMBER_WORDS and NUMBER_WORDS[low] not in self._numbers:
             return f"the facts have no number {word!r}"
         if word[0].isupper() and not (is_first and (low in OPENERS or low in self._words)):
-            return "" if low in self._words and word.istitle() else f"the facts do not name {word!r}"
+            return (
+                "" if low in self._words and word.istitle() else f"the facts do not name {word!r}"
+            )
         return ""
 
     def missing(self, text: str) -> list[str]:
@@ -178,7 +189,7 @@ def checked(facts: ProseFacts, text: str) -> tuple[str, list[Sentence]]:
 def _bare(token: str) -> str:
     """The token without punctuation round it and without a genitive."""
     word = token.strip(_ROUND).rstrip(".").strip(_ROUND)
-    return re.sub(r"['’]s?$", "", word)
+    return re.sub(r"['\u2019]s?$", "", word)
 
 
 def _measures(text: str) -> Iterable[tuple[str, str]]:

@@ -13,17 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from loop4.agents.planner.endpoint import (
-    Answer,
-    Call,
-    Endpoint,
-    EndpointError,
-    Message,
-    Request,
-    ToolMode,
-    Trouble,
-)
+from loop4.agents.planner.endpoint import Endpoint
+from loop4.agents.planner.settings import ToolMode
 from loop4.agents.planner.shapes import Tool, any_of, fault, first_object, object_of, one_of
+from loop4.agents.planner.wire import Answer, Call, EndpointError, Message, Request, Trouble
 from loop4.domain import Json
 
 
@@ -112,7 +105,9 @@ def request(rung: Rung, messages: Sequence[Message], tools: Sequence[Tool]) -> R
             return Request(_told(messages, tools))
 
 
-def _told(messages: Sequence[Message], tools: Sequence[Tool], *, brief: bool = False) -> list[Message]:
+def _told(
+    messages: Sequence[Message], tools: Sequence[Tool], *, brief: bool = False
+) -> list[Message]:
     lines = [
         "Answer with one JSON object and nothing else: "
         '{"call": {"tool": NAME, "arguments": {...}}}. The tools:'
@@ -142,8 +137,8 @@ def calls_of(answer: Answer, tools: Sequence[Tool]) -> tuple[Call, ...] | Fault:
     """
     if answer.calls:
         return _checked(answer.calls, tools)
-    if answer.refusal:
-        return Fault("you refused")
+    if answer.finish == "content_filter":
+        return Fault("a filter of the endpoint stopped the answer")
     body = first_object(answer.text)
     if body is None:
         if answer.finish == "length":

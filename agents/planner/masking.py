@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 REMOVED = "[removed]"
+PASSES = 4
 
 _VALUE = r"(?:\"[^\"\n]{1,400}\"|'[^'\n]{1,400}'|[^\s,;&\"'<>|\[\]]{3,400})"
 _NAMED = (
@@ -30,7 +31,9 @@ _SECRETS = re.compile(
             r"\bya29\.[A-Za-z0-9_-]{12,}|\bnpm_[A-Za-z0-9]{16,}|\bpypi-[A-Za-z0-9_-]{16,}|"
             r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{8,}|\bdop_v1_[a-f0-9]{16,})",
             r"(?:(?i:\b(?:bearer|basic)\s+))(?P<bearer>[A-Za-z0-9._~+/=-]{8,})",
-            r"(?i:[\"']?\b[\w-]*?" + _NAMED + r"\b[\"']?\s*(?:[=:]{1,2}>?|\bis\b|\bwas\b)\s*)"
+            r"(?i:[\"']?\b[\w-]*?"
+            + _NAMED
+            + r"\b[\"']?\s*(?:[=:]{1,2}>?|\bis\b|\bwas\b)\s*(?:(?:bearer|basic)\s+)?)"
             r"(?P<password>" + _VALUE + ")",
             r"(?P<email>[A-Za-z0-9._%+-]{1,64}[@＠][A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+)",  # noqa: RUF001  (a full-width @ is one too)
             r"(?P<random>\b(?=[A-Za-z0-9+/_-]*[a-z])(?=[A-Za-z0-9+/_-]*[A-Z])"
@@ -40,6 +43,7 @@ _SECRETS = re.compile(
     re.DOTALL,
 )
 _MASKED = re.compile(_PLACEHOLDER)
+_OWN = re.compile(f"({_PLACEHOLDER})")
 
 
 class Masker:
@@ -60,7 +64,17 @@ class Masker:
         A placeholder that stands in the text already (somebody wrote it into a log line) is masked
         like a value, so that nobody outside can have a secret put back.
         """
-        return _SECRETS.sub(self._masked, text)
+        masked = _SECRETS.sub(self._masked, text)
+        for _ in range(PASSES):  # a secret that stood right behind another one
+            parts = _OWN.split(masked)
+            again = "".join(
+                part if index % 2 else _SECRETS.sub(self._masked, part)
+                for index, part in enumerate(parts)
+            )
+            if again == masked:
+                break
+            masked = again
+        return masked
 
     def unmask(self, text: str) -> str:
         """The text with the values back. Unknown placeholders stay."""
@@ -71,7 +85,7 @@ class Masker:
         for value in sorted(self._by_value, key=len, reverse=True):
             if len(value) >= 6:
                 text = text.replace(value, REMOVED)
-        return scrub(text)
+        return scrub(_MASKED.sub(REMOVED, text))
 
     def _masked(self, match: re.Match[str]) -> str:
         kind = match.lastgroup or "secret"
@@ -89,18 +103,23 @@ class Masker:
 
 
 def scrub(text: str) -> str:
-    """The text with everything that looks like a secret removed for good."""
+    """The text with everything that looks like a secret removed for good; placeholders stay."""
 
     def removed(match: re.Match[str]) -> str:
         kind = match.lastgroup or "secret"
         value = match.group(kind)
-        if value == REMOVED:
+        if kind == "literal" or value == REMOVED:
             return match.group()
         start = match.start(kind) - match.start()
         whole = match.group()
         return whole[:start] + REMOVED + whole[start + len(value) :]
 
-    return _SECRETS.sub(removed, text)
+    for _ in range(PASSES):
+        again = _SECRETS.sub(removed, text)
+        if again == text:
+            break
+        text = again
+    return text
 
 
 def holds_secret(text: str) -> bool:

@@ -142,6 +142,10 @@ class Planner(Protocol):
         """A text of `kind` (summary, customer, postmortem); the template after any failure."""
         ...
 
+    async def close(self) -> None:
+        """Give back what is open; may be called more than once."""
+        ...
+
 
 class PlaybookPlanner:
     """No model: the playbook's report and the templates, as they are."""
@@ -153,3 +157,6 @@ class PlaybookPlanner:
     async def write(self, kind: str, facts: ProseFacts) -> Written:
         """The template as it is."""
         return Written(facts.template)
+
+    async def close(self) -> None:
+        """Nothing is open."""

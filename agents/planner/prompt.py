@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from loop4.agents.agent import Agent, Brief, Report
 from loop4.agents.investigation import Investigation
 from loop4.agents.planner.budget import Stopped, most_tokens
-from loop4.agents.planner.endpoint import Call, Message, Request
 from loop4.agents.planner.evidence import EvidenceBook, Names
 from loop4.agents.planner.ladder import Rung, request
 from loop4.agents.planner.masking import Masker, scrub
 from loop4.agents.planner.reads import wire_name
 from loop4.agents.planner.shapes import Tool
 from loop4.agents.planner.telemetry_text import clean, fenced, quoted
+from loop4.agents.planner.wire import Call, Message, Request
 from loop4.prompts.load import Prompt, load
 from loop4.tools.reader import ReadRecord
 
@@ -46,28 +46,32 @@ class Conversation:
 
     def add(self, calls: Sequence[Call], results: str) -> None:
         """What was called and what came of it."""
-        self.turns.append((tuple(calls), results))
+        self.turns.append((tuple(calls), scrub(results)))
         self.repair = ""
 
     def next_request(self, rung: Rung, tools: Sequence[Tool]) -> tuple[Request, int]:
         """The next turn and the tokens it needs at most. Raises Stopped if it cannot be made to
         fit.
         """
-        for forgotten in range(len(self.turns) + 1):
-            made = request(rung, self._messages(forgotten), tools)
+        need, turns = 0, len(self.turns)
+        for room in range(2 * turns + 1):  # first results are forgotten, then whole turns
+            messages = self._messages(min(room, turns), max(0, room - turns))
+            made = request(rung, messages, tools)
             need = most_tokens(made.sent_text())
             if need <= self.limit:
                 return made, need
         raise Stopped(f"the prompt needs {need} tokens, the limit is {self.limit}")
 
-    def _messages(self, forgotten: int) -> list[Message]:
+    def _messages(self, forgotten: int, left_out: int) -> list[Message]:
         messages = [
-            Message("system", scrub(self.opening.system)),
-            Message("user", scrub(self.opening.user)),
+            Message("system", self.opening.system),
+            Message("user", self.opening.user),
         ]
         for index, (calls, results) in enumerate(self.turns):
-            shown = _FORGOTTEN if index < forgotten else scrub(results)
-            named = tuple(Call(c.name, c.arguments, c.call_id or f"call_{index}") for c in calls[:1])
+            if index < left_out:
+                continue
+            shown = _FORGOTTEN if index < forgotten else results
+            named = tuple(Call(c.name, c.arguments, f"call_{index}") for c in calls[:1])
             messages.append(Message("assistant", "", named))
             messages.append(Message("tool", shown, call_id=named[0].call_id if named else ""))
         if self.repair:
@@ -114,9 +118,13 @@ def opening(
         *facts,
         "",
         "Evidence so far, by id:",
-        fenced("evidence", [_evidence(name, r, masker) for name, r in book.records()[:EVIDENCE_SHOWN]]),
+        fenced(
+            "evidence", [_evidence(name, r, masker) for name, r in book.records()[:EVIDENCE_SHOWN]]
+        ),
     ]
-    outside = [f"label {clean(k, 40)}: {quoted(v, masker)}" for k, v in sorted(brief.event.labels.items())]
+    outside = [
+        f"label {clean(k, 40)}: {quoted(v, masker)}" for k, v in sorted(brief.event.labels.items())
+    ]
     if brief.event.text:
         outside.append(f"text: {quoted(brief.event.text, masker, 400)}")
     outside += [
@@ -125,9 +133,13 @@ def opening(
         if c.text
     ]
     if outside:
-        parts += ["", "The alert and the changes, as others worded them:", fenced("others", outside)]
+        parts += [
+            "",
+            "The alert and the changes, as others worded them:",
+            fenced("others", outside),
+        ]
     parts += ["", "Look at what is still open, then call `report` once."]
-    return Opening(system, "\n".join(parts), prompts, trusted)
+    return Opening(scrub(system), scrub("\n".join(parts)), prompts, trusted)
 
 
 def _playbook(report: Report, seen: Investigation, masker: Masker) -> list[str]:

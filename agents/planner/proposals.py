@@ -51,7 +51,9 @@ def proposal_shapes(agent: Agent, names: Names, cited: Schema) -> list[Schema]:
 
 def _revisions(names: Names) -> list[int]:
     workloads = names.inventory.workloads if names.inventory is not None else ()
-    return sorted({r.revision for w in workloads if w.service in names.services for r in w.revisions})
+    return sorted(
+        {r.revision for w in workloads if w.service in names.services for r in w.revisions}
+    )
 
 
 def propose(
@@ -71,7 +73,11 @@ def propose(
     if tool not in HELPS:
         return "proposal of a tool whose arguments are no checked names"
     cited = raw.get("evidence")
-    ids = [str(e) for e in cited] if isinstance(cited, Sequence) and not isinstance(cited, str) else []
+    ids = (
+        [str(e) for e in cited]
+        if isinstance(cited, Sequence) and not isinstance(cited, str)
+        else []
+    )
     resolved = book.resolve(ids) if ids else None
     if resolved is None:
         return "proposal cites no evidence that is there"
@@ -145,7 +151,12 @@ def _restart(brief: Brief, names: Names, raw: JsonObject) -> Proposal | str:
     wanted = str(raw.get("instance"))
     workloads = names.inventory.workloads if names.inventory is not None else ()
     instance = next(
-        (i for w in workloads for i in w.instances if i.instance == wanted and wanted in names.instances),
+        (
+            i
+            for w in workloads
+            for i in w.instances
+            if i.instance == wanted and wanted in names.instances
+        ),
         None,
     )
     if instance is None:

@@ -231,7 +231,9 @@ def _inventory(desk: Desk, value: Inventory) -> tuple[list[str], str]:
                 f"{i.restarts} restarts{ejected}"
             )
             numbers.append(str(i.restarts))
-        numbers += [str(r.revision) for r in w.revisions] + [f"{r.weight_bp} bp" for r in w.revisions]
+        numbers += [str(r.revision) for r in w.revisions] + [
+            f"{r.weight_bp} bp" for r in w.revisions
+        ]
     return lines, " ".join(numbers)
 
 

@@ -105,9 +105,12 @@ def _object_fault(schema: Schema, value: Json, where: str, depth: int) -> str:
     for name in value:
         if name not in fields:
             return f"{where}: unknown field {name[:40]!r}; known: {', '.join(fields)}"
+    required = schema.get("required")
     for name, inner in fields.items():
         if name not in value:
-            return f"{where}: {name!r} is missing"
+            if isinstance(required, Sequence) and name in required:
+                return f"{where}: {name!r} is missing"
+            continue
         problem = fault(_schema(inner), value[name], f"{where}.{name}", depth + 1)
         if problem:
             return problem

@@ -78,7 +78,7 @@ QUANTITIES = frozenset(
 
 # beginnings of words: an act, an approval or an outcome that only the facts can bring in
 ACTS = tuple(
-    "restart reboot roll rollback revert redeploy deploy releas scal resiz drain failover fail-over "
+    "restart reboot roll rollback revert redeploy deploy releas scal resiz drain failover "
     "silenc mut suppress delet drop purg wip flush truncat kill terminat stop shut disabl enabl "
     "block patch hotfix upgrad updat migrat rotat revok grant approv authori authoris permit allow "
     "fix solv repair mitigat resolv recover restor compensat refund credit guarante promis ensur "

@@ -18,7 +18,7 @@ from loop4.graphs.conversation import (
     on_requests,
     on_services,
 )
-from loop4.graphs.conversation.answerer import CHOICES, Answerer, fitting, readable
+from loop4.graphs.conversation.answerer import CHOICES, Answerer, facts_of, readable, retold
 from loop4.graphs.conversation.desk import Desk
 from loop4.graphs.conversation.grammar import checked, slots_named, understand
 from loop4.graphs.conversation.intents import (
@@ -38,21 +38,33 @@ from loop4.policies.people import Person
 from loop4.tools.backends.ports import Inventory
 from loop4.tools.reader import Read, Reader
 
-_PASSING = frozenset(
-    {Intent.WHY, Intent.WHO, Intent.SINCE, Intent.AND, Intent.HELP, Intent.YES, Intent.NO}
+_PASSING = frozenset({Intent.WHY, Intent.WHO, Intent.AND, Intent.HELP, Intent.YES, Intent.NO})
+_OF_INCIDENTS = frozenset(
+    {
+        Intent.SINCE,
+        Intent.PAST,
+        Intent.WHY_NOT_DONE,
+        Intent.CAUSE,
+        Intent.DONE,
+        Intent.PENDING,
+        Intent.INCIDENTS,
+    }
 )
 _ACTS = frozenset({Intent.MAY, Intent.WHO_COULD, Intent.REQUEST})
 
 
 @dataclass(slots=True)
 class Memory:
-    """What a follow-up may mean: the last question, its incident and judgement, and an offer."""
+    """What a follow-up may mean: the last question, its incident and judgement, and what waits for
+    a name or a yes.
+    """
 
     intent: Intent | None = None
     slots: Slots = field(default_factory=Slots)
     incident: str = ""
     judged: Judgement | None = None
     offer: on_actions.Offer | None = None
+    half: Understood | None = None  # an act that lacks e.g. the replica
 
 
 @dataclass(slots=True)
@@ -89,7 +101,7 @@ class Conversation:
             if meant.slots.unknown:
                 _unknown_name(look, meant.slots.unknown)
             else:
-                await self._answer(look, meant, understood.intent, offer)
+                await self._answer(look, meant, offer)
         answer = Answer(
             question=shown(line),
             understood=sheet.understood,
@@ -102,7 +114,7 @@ class Conversation:
                 record for reader in look.readers.values() for record in reader.records.values()
             ),
         )
-        return await self._retold(answer, look)
+        return await self._retold(answer, look, say)
 
     async def _look(self, sheet: Sheet) -> Looking:
         catalogue = self.lookout.documents.catalogue
@@ -123,16 +135,26 @@ class Conversation:
             return None
         return Understood(intent, slots_named(line, look.names), by="model")
 
-    async def _retold(self, answer: Answer, look: Looking) -> Answer:
+    async def _retold(self, answer: Answer, look: Looking, say: Callable[[str], None]) -> Answer:
+        """The answer with a model's checked retelling behind it, each sentence told as it comes."""
         if self.answerer is None or answer.kind is not AnswerKind.ANSWERED:
             return answer
-        known = (*look.names.services, *look.names.externals)
-        prose = await self.answerer.rephrase(answer.question, answer.lines)
-        return replace(answer, prose=fitting(prose, answer, known))
+        names = look.names
+        known = (*names.services, *names.externals, *(name for name, _ in names.instances))
+        facts = facts_of(answer.lines, known)
+        told: list[str] = []
+        async for sentence in retold(self.answerer, answer.question, facts):
+            told.append(shown(sentence))
+            say(told[-1])
+        return replace(answer, prose=" ".join(told))
 
     def _resolved(self, understood: Understood) -> Understood:
         """A follow-up as the question that it stands for."""
         memory, slots = self.memory, understood.slots
+        if understood.by == "name" and memory.half is not None and slots.service:
+            half = memory.half.slots
+            filled = replace(half, service=slots.service, instance=slots.instance)
+            return replace(memory.half, slots=filled)
         if understood.intent is Intent.AND:
             before = memory.slots
             intent = memory.intent or Intent.SERVICE
@@ -140,7 +162,9 @@ class Conversation:
             if intent in _ACTS:
                 same_kind = replace(same_kind, number=slots.number)
             return Understood(intent, replace(same_kind, words=slots.words), understood.by)
-        if understood.intent is Intent.MAY and not slots.service and not slots.unknown:
+        is_about_before = understood.intent is Intent.SINCE and not slots.incident
+        is_about_before |= understood.intent is Intent.MAY and not slots.unknown
+        if is_about_before and not slots.service:
             return replace(
                 understood,
                 slots=replace(slots, service=memory.slots.service, instance=memory.slots.instance),
@@ -148,63 +172,67 @@ class Conversation:
         return understood
 
     async def _answer(
-        self, look: Looking, meant: Understood, said: Intent, offer: on_actions.Offer | None
+        self, look: Looking, meant: Understood, offer: on_actions.Offer | None
     ) -> None:
         memory, slots = self.memory, meant.slots
-        incident: str | None = None
         match meant.intent:
-            case Intent.HELP:
-                _help(look)
             case Intent.YES | Intent.NO:
                 incident = await self._after_offer(look, meant.intent, offer)
             case Intent.WHY:
                 incident = await self._why(look)
             case Intent.WHO:
-                await self._who(look)
-            case Intent.SINCE:
-                about = slots if slots.service or slots.incident else memory.slots
-                incident = on_incidents.since(look, about, memory.incident)
+                incident = await self._who(look)
             case Intent.MAY | Intent.WHO_COULD | Intent.REQUEST:
-                await self._act(look, meant)
+                incident = await self._act(look, meant)
             case Intent.NOTE:
                 incident = await on_requests.note(
                     look, self.desk, self.person, slots, memory.incident
                 )
-            case Intent.PAST:
-                incident = on_history.why_done(look, slots)
-            case Intent.WHY_NOT_DONE:
-                on_history.why_not_done(look, slots)
-            case Intent.INCIDENTS:
-                incident = on_incidents.overview(look, slots)
-            case Intent.CAUSE:
-                incident = await on_incidents.cause(look, slots, memory.incident)
-            case Intent.DONE:
-                incident = on_incidents.done(look, slots, memory.incident)
-            case Intent.PENDING:
-                incident = on_incidents.pending(look)
+            case intent if intent in _OF_INCIDENTS:
+                incident = await self._of_incidents(look, meant)
             case _:
-                await _read_only(look, meant)
+                incident = await _read_only(look, meant)
         if incident:
             memory.incident = incident
-        if meant.intent not in _PASSING:
+        memory.half = meant if look.sheet.kind is AnswerKind.INCOMPLETE else None
+        if meant.intent not in _PASSING and not (meant.intent in _ACTS and slots.verb is None):
             memory.intent, memory.slots = meant.intent, slots
             if meant.intent not in _ACTS:
                 memory.judged = None
-            if incident is None and slots.service:
+            if not incident and slots.service:
                 memory.incident = ""
 
-    async def _act(self, look: Looking, meant: Understood) -> None:
+    async def _of_incidents(self, look: Looking, meant: Understood) -> str:
+        """What the ledger tells of incidents. Returns the one that it was about, or ""."""
+        slots, remembered = meant.slots, self.memory.incident
+        match meant.intent:
+            case Intent.SINCE:
+                return on_incidents.since(look, slots, remembered)
+            case Intent.PAST:
+                return on_history.why_done(look, slots)
+            case Intent.WHY_NOT_DONE:
+                return on_history.why_not_done(look, slots)
+            case Intent.CAUSE:
+                return await on_incidents.cause(look, slots, remembered)
+            case Intent.DONE:
+                return on_incidents.done(look, slots, remembered)
+            case Intent.PENDING:
+                return on_incidents.pending(look)
+            case _:
+                return on_incidents.overview(look, slots)
+
+    async def _act(self, look: Looking, meant: Understood) -> str:
         memory, slots = self.memory, meant.slots
         if meant.intent is Intent.WHO_COULD and slots.verb is None:
             if memory.judged is None:
                 on_history.nothing_about(look, "who could allow")
             else:
                 on_actions.who_could(look, memory.judged)
-            return
+            return ""
         memory.judged = None
         act = on_actions.act_of(look, slots)
         if act is None:
-            return
+            return ""
         requester = self.person.name if self.person else ""
         judged = await judge_dry(self.lookout.fleet(), act, requester=requester)
         memory.judged = judged
@@ -215,6 +243,7 @@ class Conversation:
                 on_actions.who_could(look, judged)
             case _:
                 memory.offer = on_actions.offer(look, judged, self.person)
+        return judged.incident_id
 
     async def _after_offer(
         self, look: Looking, said: Intent, offer: on_actions.Offer | None
@@ -238,11 +267,11 @@ class Conversation:
             return ""
         return await on_incidents.cause(look, memory.slots, memory.incident)
 
-    async def _who(self, look: Looking) -> None:
+    async def _who(self, look: Looking) -> str:
         memory = self.memory
         if memory.judged is not None:
             on_actions.who_could(look, memory.judged)
-            return
+            return ""
         match memory.intent:
             case None:
                 on_history.nothing_about(look, "who")
@@ -254,6 +283,7 @@ class Conversation:
                 on_incidents.pending(look)
             case _:
                 on_services.on_call(look, memory.slots)
+        return ""
 
     def _not_understood(self, look: Looking, line: str) -> None:
         look.sheet.kind = AnswerKind.NOT_UNDERSTOOD
@@ -264,9 +294,11 @@ class Conversation:
         _help(look)
 
 
-async def _read_only(look: Looking, meant: Understood) -> None:
+async def _read_only(look: Looking, meant: Understood) -> str:
     slots = meant.slots
     match meant.intent:
+        case Intent.HELP:
+            _help(look)
         case Intent.SERVICES:
             await on_services.services(look)
         case Intent.SERVICE:
@@ -285,6 +317,7 @@ async def _read_only(look: Looking, meant: Understood) -> None:
             on_actions.what_may(look)
         case _:
             on_actions.unknown_act(look)
+    return ""
 
 
 def _unknown_name(look: Looking, word: str) -> None:

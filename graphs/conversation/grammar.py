@@ -91,7 +91,7 @@ def words_of(line: str) -> tuple[str, ...]:
 
 
 def understand(line: str, names: Names) -> Understood | None:
-    """What the line asks, or None. Sentences of the table first, then keywords, then a bare name."""
+    """What the line asks, or None. Sentences of the table first, then keywords, then a name."""
     words = words_of(line)[:MOST_WORDS]
     if not words:
         return None

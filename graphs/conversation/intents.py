@@ -89,6 +89,7 @@ def _row(
 
 _YOU = "you|i|we|loop4|fleet"
 _MAY = "may|can|could|should|would"
+_ALLOW = "allow|approve|authorise|authorize|permit"
 _BAD = "failing|broken|slow|down|red|burning|bad|breached|degraded|unhealthy|ill"
 
 TABLE: tuple[Row, ...] = (
@@ -119,8 +120,8 @@ TABLE: tuple[Row, ...] = (
     _row(
         Intent.WHO_COULD,
         "who could allow it?",
-        "who can|could|may|must|should|would allow|approve|authorise|authorize|permit [it|that|this]",
-        "who can|could|may|must|should allow|approve|authorise|authorize|permit ... {act} [of] {name} ...",
+        f"who {_MAY}|must {_ALLOW} [it|that|this]",
+        f"who {_MAY}|must {_ALLOW} ... {{act}} [of] {{name}} ...",
         "who approves [it|that|this]",
     ),
     _row(
@@ -199,6 +200,7 @@ TABLE: tuple[Row, ...] = (
         Intent.CAUSE,
         "why is orders failing?",
         f"why is|are|was {{name}} [so] {_BAD} ...",
+        f"why {{name}} is|are [so] {_BAD} ...",
         "why does|did {name} fail|break|burn ...",
         "what is wrong|up with {name} ...",
         "what is cause|reason|explanation ...",
@@ -278,6 +280,7 @@ TABLE: tuple[Row, ...] = (
         Intent.SERVICE,
         "how is orders?",
         "how is|are {name} [doing|going]",
+        "how {name} is|are [doing|going]",
         f"is|are {{name}} ok|okay|healthy|fine|up|well|{_BAD}",
         "state|status|health|targets of|for {name}",
         "{name} state|status|health|targets",

@@ -24,7 +24,7 @@ from loop4.tools.backends.ports import World
 from loop4.tools.reader import Reader, Scope
 from loop4.tools.tool import Hands
 
-SCOPE_MS = 24 * 3_600_000
+SCOPE_MS = 30 * 24 * 3_600_000  # an error budget's window
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class Lookout:
         return Ledger.open(Path(empty) / "ledger.db")
 
     def reader(self, environment: str) -> Reader:
-        """A reader over every service of an environment, a day back. One a question."""
+        """A reader over every service of an environment, a month back. One a question."""
         return Reader(
             self.world,
             self.documents.policy,

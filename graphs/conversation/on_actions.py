@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loop4.canonical import digest
-from loop4.domain import Effect, Event, EventKind, Json, Mode, ToolClass
+from loop4.domain import Effect, Event, EventKind, FactScalar, Json, Mode, ToolClass
 from loop4.graphs.conversation.intents import VERBS, Slots
 from loop4.graphs.conversation.judgement import Act, Judgement, Side, body_of
 from loop4.graphs.conversation.on_services import Looking
-from loop4.graphs.conversation.sheet import AnswerKind, joined, quoted
+from loop4.graphs.conversation.sheet import AnswerKind, joined, named, quoted, shown
 from loop4.policies.people import Person
 from loop4.tools.backends.ports import Workload
 from loop4.tools.work_items import clock_of
 
 OFFER_MS = 300_000
 SILENCE_MS = 3_600_000
+FACTS_A_LINE = 5
 _WORDS = {
     Effect.ALLOW: "allowed",
     Effect.REQUIRE_APPROVAL: "only with an approval",
@@ -70,7 +71,7 @@ def act_of(look: Looking, slots: Slots) -> Act | None:
 
 
 def _missing(look: Looking, text: str) -> None:
-    look.sheet.kind = AnswerKind.UNKNOWN_NAME
+    look.sheet.kind = AnswerKind.INCOMPLETE
     look.sheet.line(text)
 
 
@@ -123,8 +124,8 @@ def tell(look: Looking, judged: Judgement, *, full: bool = False) -> None:
 
 
 def _sentence(act: Act) -> str:
-    given = ", ".join(f"{k}: {quoted(v)}" for k, v in sorted(act.arguments.items()))
-    return f"{act.tool} on {quoted(act.target)} {{{given}}} in {act.environment}"
+    given = ", ".join(f"{k}: {named(v)}" for k, v in sorted(act.arguments.items()))
+    return f"{act.tool} on {named(act.target)} {{{given}}} in {act.environment}"
 
 
 def _tell_side(look: Looking, who: str, side: Side, *, full: bool) -> None:
@@ -135,15 +136,19 @@ def _tell_side(look: Looking, who: str, side: Side, *, full: bool) -> None:
         *(f"rule {r}" for r in verdict.rules),
     )
     for reason in verdict.reasons:
-        look.sheet.line(f"    because {quoted(reason, 200)}")
+        look.sheet.line(f"    because {shown(str(reason), 240)}")
     names = tuple(sorted(side.facts)) if full else side.decisive
     seen = [
-        f"{n} = {quoted(side.facts[n].value)} ({quoted(side.facts[n].source)})"
+        f"{n} = {_value(side.facts[n].value)} ({quoted(side.facts[n].source)})"
         for n in names
         if n in side.facts
     ]
-    if seen:
-        look.sheet.line(f"    facts: {', '.join(seen)}")
+    for start in range(0, len(seen), FACTS_A_LINE):
+        look.sheet.line(f"    facts: {', '.join(seen[start : start + FACTS_A_LINE])}")
+
+
+def _value(value: FactScalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else named(value)
 
 
 def who_could(look: Looking, judged: Judgement) -> None:
@@ -152,6 +157,9 @@ def who_could(look: Looking, judged: Judgement) -> None:
     if own.effect is Effect.ALLOW:
         look.sheet.line("  who could allow it: nobody needs to; inside the rules I may do it")
     elif own.effect is Effect.REQUIRE_APPROVAL and own.approval is not None:
+        if asked.effect is own.effect and asked.approval == own.approval:
+            _approvers(look, own.approval.role, own.approval.need, "whoever proposes it")
+            return
         _approvers(look, own.approval.role, own.approval.need, "if I propose it")
     match asked.effect:
         case Effect.ALLOW:
@@ -173,8 +181,9 @@ def who_could(look: Looking, judged: Judgement) -> None:
 def _approvers(look: Looking, role: str, need: int, when: str) -> None:
     people = look.lookout.people_of(role)
     look.sheet.line(
-        f"  who could allow it {when}: {need} of role {role} ({joined(people, 'nobody holds it')}), "
-        "never the one who asks; with `loop4 approvals approve ID`",
+        f"  who could allow it {when}: {need} of role {role} "
+        f"({joined(people, 'nobody holds it')}), never the one who asks; with "
+        "`loop4 approvals approve ID`",
         "file policies/people.yaml",
     )
 

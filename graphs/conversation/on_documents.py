@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from loop4.domain import Json
 from loop4.graphs.conversation.intents import Slots
 from loop4.graphs.conversation.on_services import Looking
-from loop4.graphs.conversation.passages import Hit, Passage, ranked, read_passages
+from loop4.graphs.conversation.passages import Passage, ranked, read_passages
 from loop4.graphs.conversation.sheet import joined, quoted
 
 MOST_PASSAGES = 3
 MOST_LINES = 8
+_FIRST = ("overview", "remediation")  # what is told of a runbook before the best fitting rest
 _CONNECTIVES = frozenset("about last first two one time times new old".split())
 
 
@@ -25,14 +26,20 @@ def runbook(look: Looking, slots: Slots) -> None:
     best = hits[0].passage
     for loaded in look.lookout.documents.runbooks:
         if best.path.rsplit("/", 1)[-1].removesuffix(".md") == loaded.name:
-            steps = [f"{s.tool} {dict(s.arguments)}".replace("'", "") for s in loaded.steps]
+            steps = [
+                f"{s.tool} ({', '.join(f'{k}: {v}' for k, v in s.arguments.items())})"
+                for s in loaded.steps
+            ]
             look.sheet.line(
                 f"runbook {loaded.name} (owner {quoted(loaded.owner)}): for "
-                f"{joined(loaded.findings)}; typed steps: {quoted('; '.join(steps), 200)}; verified "
-                f"over {loaded.verify_window_s} s",
+                f"{joined(loaded.findings)}; typed steps: {quoted('; '.join(steps), 200)}; "
+                f"verified over {loaded.verify_window_s} s",
                 f"file policies/runbooks/{loaded.name}.yaml",
             )
-    _quote(look, [h for h in hits if h.passage.path == best.path])
+    own = [p for p in passages if p.path == best.path and p.heading != p.title]
+    told = [p for p in own if any(w in p.heading.casefold() for w in _FIRST)]
+    told += [h.passage for h in hits if h.passage in own and h.passage not in told]
+    _quote(look, told)
 
 
 def search(look: Looking, slots: Slots) -> None:
@@ -45,7 +52,7 @@ def search(look: Looking, slots: Slots) -> None:
         )
         look.sheet.body["passages"] = []
         return
-    _quote(look, hits)
+    _quote(look, [h.passage for h in hits])
 
 
 def mentions(look: Looking, slots: Slots) -> tuple[str, ...]:
@@ -70,17 +77,17 @@ def _list(look: Looking) -> None:
     if not loaded:
         look.sheet.no_data("no runbook is loaded (policies/runbooks)")
     for one in loaded:
+        where = joined(one.services, "any service")
         look.sheet.line(
-            f"runbook {one.name}: for {joined(one.findings)} of {joined(one.services, 'any service')}",
+            f"runbook {one.name}: for {joined(one.findings)} of {where}",
             f"file policies/runbooks/{one.name}.yaml",
         )
     look.sheet.body["runbooks"] = [one.name for one in loaded]
 
 
-def _quote(look: Looking, hits: Sequence[Hit]) -> None:
+def _quote(look: Looking, passages: Sequence[Passage]) -> None:
     bodies: list[Json] = []
-    for hit in hits[:MOST_PASSAGES]:
-        passage = hit.passage
+    for passage in passages[:MOST_PASSAGES]:
         place = f"file {passage.path}:{passage.line}"
         look.sheet.line(
             f"{passage.kind}: {quoted(passage.title, 100)}"
@@ -88,7 +95,7 @@ def _quote(look: Looking, hits: Sequence[Hit]) -> None:
             place,
         )
         for line in passage.lines[:MOST_LINES]:
-            look.sheet.line(f"  {quoted(line, 200)}")
+            look.sheet.line(f"  {quoted(line.lstrip('> '), 200)}")
         if len(passage.lines) > MOST_LINES:
             look.sheet.line(f"  ({len(passage.lines) - MOST_LINES} more lines there)")
         bodies.append({"path": passage.path, "line": passage.line, "heading": passage.heading})

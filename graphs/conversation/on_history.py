@@ -9,7 +9,7 @@ from loop4.domain import Json
 from loop4.graphs.conversation.intents import Slots
 from loop4.graphs.conversation.on_incidents import act_sentence
 from loop4.graphs.conversation.on_services import Looking
-from loop4.graphs.conversation.sheet import AnswerKind, joined, quoted
+from loop4.graphs.conversation.sheet import AnswerKind, joined, named, quoted, shown
 from loop4.ledger import evidence, intents
 from loop4.ledger.evidence import EvidenceRecord
 from loop4.tools.work_items import clock_of
@@ -69,14 +69,15 @@ def why_done(look: Looking, slots: Slots) -> str:
     return max(told, key=lambda a: a.intended_ms).incident_id
 
 
-def why_not_done(look: Looking, slots: Slots) -> None:
-    """The decisions on such an act that did not allow it."""
+def why_not_done(look: Looking, slots: Slots) -> str:
+    """The decisions on such an act that did not allow it. Returns the newest one's incident."""
     found = [r for r in _decisions(look, slots) if r.body["effect"] != "allow"]
     if not found:
         look.sheet.line("the ledger holds no decision against such an act", "ledger")
         look.sheet.line("nobody proposed it, so nothing had to be decided")
-        return
+        return ""
     _tell_decisions(look, found)
+    return found[-1].incident_id
 
 
 def _tell_decisions(look: Looking, found: Sequence[EvidenceRecord]) -> None:
@@ -89,16 +90,16 @@ def _tell_decision(look: Looking, record: EvidenceRecord) -> None:
     body = record.body
     rules = [quoted(r) for r in cast("Sequence[Json]", body["rules"])]
     look.sheet.line(
-        f"  {clock_of(record.at_ms, look.now_ms)} the gate on {quoted(body['tool'])} for "
-        f"{quoted(body['target'])}, asked by {quoted(body['requester'])}: {quoted(body['effect'])} "
+        f"  {clock_of(record.at_ms, look.now_ms)} the gate on {named(body['tool'])} for "
+        f"{named(body['target'])}, asked by {named(body['requester'])}: {quoted(body['effect'])} "
         f"(rules {joined(rules)})",
         f"evidence #{record.seq}",
         f"incident {record.incident_id}",
     )
     for reason in cast("Sequence[Json]", body["reasons"]):
-        look.sheet.line(f"    because {quoted(reason, 200)}")
+        look.sheet.line(f"    because {shown(str(reason), 240)}")
     facts = cast("Mapping[str, Mapping[str, Json]]", body["facts"])
-    seen = [f"{n} = {quoted(facts[n]['value'])}" for n in DECISIVE if n in facts]
+    seen = [f"{n} = {named(facts[n]['value'])}" for n in DECISIVE if n in facts]
     if seen:
         look.sheet.line(f"    facts then: {', '.join(seen)}")
 
@@ -120,7 +121,7 @@ def _tell_votes(look: Looking, rows: Sequence[EvidenceRecord], approval_id: str)
         if record.kind == "vote" and approval_id and record.body["approval_id"] == approval_id:
             word = "approved" if record.body.get("approve") else "rejected"
             look.sheet.line(
-                f"  {quoted(record.body['person'])} {word} it at "
+                f"  {named(record.body['person'])} {word} it at "
                 f"{clock_of(record.at_ms, look.now_ms)}",
                 f"evidence #{record.seq}",
                 f"approval {quoted(approval_id)}",

@@ -11,7 +11,7 @@ from loop4.domain import Incident, Json
 from loop4.graphs.conversation.intents import Slots
 from loop4.graphs.conversation.judgement import open_incident
 from loop4.graphs.conversation.on_services import Looking, service
-from loop4.graphs.conversation.sheet import AnswerKind, joined, quoted
+from loop4.graphs.conversation.sheet import AnswerKind, joined, named, quoted, shown
 from loop4.ledger import approvals, evidence, incidents, intents, runs
 from loop4.ledger.approvals import Request
 from loop4.ledger.evidence import EvidenceRecord
@@ -126,7 +126,7 @@ def done(look: Looking, slots: Slots, remembered: str) -> str:
         if "path" in act.arguments:
             look.sheet.line(
                 f"{clock_of(act.intended_ms, look.now_ms)} {act.tool}: {act.state.value}",
-                f"file {quoted(act.arguments['path'], 120)}",
+                f"file {named(act.arguments['path'])}",
             )
     look.sheet.body["incident"] = incident.incident_id
     look.sheet.body["acts"] = [
@@ -188,10 +188,10 @@ def chosen(look: Looking, slots: Slots, remembered: str) -> Incident | None:
 def act_sentence(act: Act, day_ms: int) -> str:
     """An act with its outcome and what telemetry said of it."""
     proof = f"; telemetry afterwards: {act.verified.value}" if act.verified else ""
-    asked = f", with approval {quoted(act.approval_id)}" if act.approval_id else ""
+    asked = f", with approval {named(act.approval_id)}" if act.approval_id else ""
     detail = f" ({quoted(act.detail, 160)})" if act.detail else ""
     return (
-        f"{clock_of(act.intended_ms, day_ms)} {act.tool} on {quoted(act.target)}: "
+        f"{clock_of(act.intended_ms, day_ms)} {act.tool} on {named(act.target)}: "
         f"{act.state.value}{detail}{asked}{proof}"
     )
 
@@ -219,7 +219,7 @@ def _tell(look: Looking, incident: Incident) -> dict[str, Json]:
     if triaged:
         last = triaged[-1]
         targets = cast("Sequence[Mapping[str, Json]]", last.body.get("targets", []))
-        breached = [quoted(t["target"]) for t in targets if t["reading"] == "fail"]
+        breached = [named(t["target"]) for t in targets if t["reading"] == "fail"]
         impact = last.body.get("customer_impact_bp")
         share = percent(impact) if isinstance(impact, int) else "an unknown share"
         look.sheet.line(
@@ -265,22 +265,22 @@ def _tell_request(look: Looking, request: Request, *, indent: str = "") -> None:
         f"incident {request.incident_id}",
     )
     for reason in _words(cast("Mapping[str, Json]", request.payload["loop4"])["reasons"]):
-        look.sheet.line(f"{indent}  because {quoted(reason, 200)}")
+        look.sheet.line(f"{indent}  because {shown(str(reason), 240)}")
 
 
 def _request_body(request: Request) -> dict[str, Json]:
     asked = cast("Sequence[Mapping[str, Json]]", request.payload["action_requests"])[0]
     extra = cast("Mapping[str, Json]", request.payload["loop4"])
     arguments = cast("Mapping[str, Json]", asked.get("args", {}))
-    given = ", ".join(f"{k}: {quoted(v)}" for k, v in sorted(arguments.items()) if k != "text")
+    given = ", ".join(f"{k}: {named(v)}" for k, v in sorted(arguments.items()) if k != "text")
     return {
         "approval": request.approval.approval_id,
         "incident": request.incident_id,
-        "tool": quoted(asked["name"]),
-        "target": quoted(extra["target"]),
+        "tool": named(asked["name"]),
+        "target": named(extra["target"]),
         "arguments": "{" + given + "}",
         "role": request.approval.role,
-        "requester": quoted(request.approval.requester),
+        "requester": named(request.approval.requester),
         "expires_ms": request.approval.expires_ms,
         "rules": list(_words(extra["rules"])),
     }

@@ -11,7 +11,7 @@ from loop4.graphs.conversation.intents import Slots
 from loop4.graphs.conversation.on_actions import Offer, event_of
 from loop4.graphs.conversation.on_incidents import act_cites, act_sentence, chosen, pending
 from loop4.graphs.conversation.on_services import Looking, service
-from loop4.graphs.conversation.sheet import AnswerKind, joined, quoted
+from loop4.graphs.conversation.sheet import AnswerKind, joined, named, quoted, shown
 from loop4.graphs.triage import related
 from loop4.ledger import approvals, evidence, intents
 from loop4.policies.people import Person
@@ -61,7 +61,7 @@ def _tell_result(look: Looking, incident_id: str) -> None:
                 *(f"rule {quoted(r)}" for r in rules),
             )
             for reason in cast("Sequence[Json]", row.body["reasons"]):
-                look.sheet.line(f"  because {quoted(reason, 200)}")
+                look.sheet.line(f"  because {shown(str(reason), 240)}")
     for act in acts:
         look.sheet.line(act_sentence(act, look.now_ms), *act_cites(look, act))
     if waiting:
@@ -77,7 +77,7 @@ def _is_act(arguments: Mapping[str, Json]) -> bool:
 async def note(
     look: Looking, desk: Desk | None, person: Person | None, slots: Slots, remembered: str
 ) -> str:
-    """Record that a person wants a service looked at, for the run that lives; and look at it now."""
+    """Record that a person wants a service looked at, for the live run; and look at it now."""
     fleet = look.lookout.fleet()
     asked = Slots(service="" if remembered else slots.service)
     incident = chosen(look, asked, remembered)
@@ -91,7 +91,8 @@ async def note(
     if environment != incident.environment:
         look.sheet.line(
             f"{slots.service} is in {environment}, {incident.incident_id} in "
-            f"{incident.environment}; one run looks at one environment, so it cannot be steered there"
+            f"{incident.environment}; one run looks at one environment, so it cannot be "
+            "steered there"
         )
     elif desk is None or person is None:
         people = [p.name for p in look.lookout.people.persons]
@@ -119,7 +120,7 @@ def _leave(
     scope = (
         f"{wanted} is tied to {origin}, so the run reads it already"
         if inside
-        else f"{wanted} is not tied to {origin} in the catalogue, so the run's agents will not read it"
+        else f"{wanted} is not tied to {origin} in the catalogue, so the run will not read it"
     )
     look.sheet.line(
         f"noted for {incident_id}: {person.name} wants {wanted} looked at; the run measures again "
@@ -140,16 +141,16 @@ def who_did(look: Looking, incident_id: str) -> None:
             continue
         told += 1
         decided = [r for r in rows if r.kind == "decision" and r.action_id == act.action_id]
-        asked = joined(sorted({quoted(r.body["requester"]) for r in decided}), "unknown")
+        asked = joined(sorted({named(r.body["requester"]) for r in decided}), "unknown")
         look.sheet.line(
-            f"{act.tool} on {quoted(act.target)}: asked for by {asked}",
+            f"{act.tool} on {named(act.target)}: asked for by {asked}",
             *(f"evidence #{r.seq}" for r in decided),
         )
     for row in rows:
         if row.kind == "vote":
             word = "approved" if row.body.get("approve") else "rejected"
             look.sheet.line(
-                f"{quoted(row.body['person'])} {word} {quoted(row.body['approval_id'])}",
+                f"{named(row.body['person'])} {word} {named(row.body['approval_id'])}",
                 f"evidence #{row.seq}",
             )
     if not told:

@@ -11,9 +11,9 @@ from loop4.agents.health import Burn, read_target
 from loop4.domain import Json, Reading
 from loop4.graphs.conversation.intents import Slots
 from loop4.graphs.conversation.judgement import open_incident
-from loop4.graphs.conversation.lookout import SCOPE_MS, Lookout
+from loop4.graphs.conversation.lookout import Lookout
 from loop4.graphs.conversation.names import Names
-from loop4.graphs.conversation.sheet import Sheet, joined, quoted
+from loop4.graphs.conversation.sheet import Sheet, joined, named, quoted
 from loop4.policies.catalogue import Service
 from loop4.policies.targets import Target
 from loop4.tools.backends.ports import Change, Inventory, Series
@@ -23,6 +23,8 @@ from loop4.tools.work_items import clock_of, percent, utc
 DEFAULT_MINUTES = 60
 _UNITS = {"hour": 60, "hours": 60, "h": 60, "day": 1440, "days": 1440}
 MOST_CHANGES = 20
+MOST_MINUTES = 1_440
+WINDOWS_S = (604_800, 259_200, 86_400, 21_600)  # tried in turn where longer reads are denied
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ async def service(look: Looking, slots: Slots) -> None:
     for one in sorted(workload.instances, key=lambda i: i.instance):
         ejected = ", taken out of routing" if one.ejected else ""
         look.sheet.line(
-            f"  {quoted(one.instance)}: {quoted(one.state)}, version {quoted(one.version, 40)} "
+            f"  {named(one.instance)}: {named(one.state)}, version {named(one.version)} "
             f"(revision {one.revision}), {percent(one.weight_bp)} of the service's traffic, "
             f"{one.restarts} respawns{ejected}"
         )
@@ -112,17 +114,18 @@ def _burn_sentence(burn: Burn) -> str:
     target, window = burn.target, burn.window
     if burn.reading is Reading.NO_DATA:
         return f"{target.name}: no data ({quoted(burn.missing, 120)})"
-    word = "missed" if burn.reading is Reading.FAIL else "met"
+    word = "breached" if burn.reading is Reading.FAIL else "not breached"
     return (
-        f"{target.name}: {word}, {percent(burn.ratio_bp)} fail over {window.short_s} s "
-        f"(objective {percent(target.objective_bp)}), budget burns at {_times(burn):.1f}x, "
-        f"the alert line is {window.factor:g}x"
+        f"{target.name}: {word}; {percent(burn.ratio_bp)} fail over {window.short_s} s and "
+        f"{percent(burn.long_ratio_bp)} over {window.long_s} s (objective "
+        f"{percent(target.objective_bp)}): the budget burns at {_times(burn, burn.ratio_bp):.1f}x "
+        f"and {_times(burn, burn.long_ratio_bp):.1f}x, a breach is both over {window.factor:g}x"
     )
 
 
-def _times(burn: Burn) -> float:
+def _times(burn: Burn, ratio_bp: int) -> float:
     budget_bp = 10_000 - burn.target.objective_bp
-    return burn.ratio_bp / budget_bp if budget_bp else 0.0
+    return ratio_bp / budget_bp if budget_bp else 0.0
 
 
 def _burn_body(burn: Burn) -> dict[str, Json]:
@@ -130,7 +133,8 @@ def _burn_body(burn: Burn) -> dict[str, Json]:
         "target": burn.target.name,
         "reading": burn.reading.value,
         "failing_bp": burn.ratio_bp,
-        "burn_rate": round(_times(burn), 2),
+        "burn_rate": round(_times(burn, burn.ratio_bp), 2),
+        "long_burn_rate": round(_times(burn, burn.long_ratio_bp), 2),
         "missing": burn.missing,
         "evidence": list(burn.evidence),
     }
@@ -151,30 +155,38 @@ async def budgets(look: Looking, slots: Slots) -> None:
 
 
 async def _budget(look: Looking, target: Target, environment: str) -> dict[str, Json]:
-    reader, window_s = look.reader(environment), target.budget_window_s
-    total = await reader.query(target.total_query(window_s), look.now_ms)
-    ratio = await reader.query(target.error_ratio_query(window_s), look.now_ms)
-    requests, failing = _value(total), _value(ratio)
+    reader, wanted_s = look.reader(environment), target.budget_window_s
+    for window_s in (wanted_s, *(w for w in WINDOWS_S if w < wanted_s)):
+        total = await reader.query(target.total_query(window_s), look.now_ms)
+        good = await reader.query(target.good_query(window_s), look.now_ms)
+        if not total.denied and not good.denied:
+            break
+    requests, well = _value(total), _value(good)
     days = f"{window_s / 86_400:g} days"
-    if requests is None or failing is None or requests < 1:
-        look.sheet.line(f"{target.name}: no data over {days} ({quoted(ratio.missing, 120)})")
+    if requests is None or well is None or requests < 1:
+        gap = total.denied or total.missing or good.denied or good.missing
+        look.sheet.line(f"{target.name}: no data over {days} ({quoted(gap, 120)})")
         return {"target": target.name, "left_bp": None}
-    used = failing / target.budget_ratio if target.budget_ratio else 0.0
+    failed = max(0.0, requests - well)
+    used = failed / requests / target.budget_ratio if target.budget_ratio else 0.0
     left_bp = round((1 - used) * 10_000)
+    shorter = "" if window_s == wanted_s else f"; {wanted_s // 86_400} days may not be read at once"
     word = f"{percent(left_bp)} is left" if left_bp >= 0 else f"overspent by {percent(-left_bp)}"
     look.sheet.line(
-        f"{target.name}: {word}; {failing * requests:.0f} of {requests:.0f} requests failed, the "
-        f"budget is {percent(10_000 - target.objective_bp)} (window {days}, over what was recorded)",
+        f"{target.name}: {word}; {failed:.0f} of {requests:.0f} requests failed, "
+        f"the budget is {percent(10_000 - target.objective_bp)} "
+        f"(over what was recorded in {days}{shorter})",
         total.evidence,
-        ratio.evidence,
+        good.evidence,
         f"file policies/targets/{_name(target.file)}:{target.line}" if target.file else "",
     )
     return {
         "target": target.name,
         "left_bp": left_bp,
         "requests": round(requests),
-        "failed": round(failing * requests),
-        "evidence": [total.evidence, ratio.evidence],
+        "failed": round(failed),
+        "window_s": window_s,
+        "evidence": [total.evidence, good.evidence],
     }
 
 
@@ -193,7 +205,7 @@ def _value(read: Read[Sequence[Series]]) -> float | None:
 async def changes(look: Looking, slots: Slots) -> None:
     """What changed, newest first. A change's own text is named by digest only."""
     minutes = _minutes(slots)
-    start_ms = look.now_ms - min(minutes * 60_000, SCOPE_MS)
+    start_ms = look.now_ms - minutes * 60_000
     bodies: list[Json] = []
     for environment, reader in sorted(look.readers.items()):
         read = await reader.changes(start_ms, look.now_ms + 1)
@@ -205,40 +217,42 @@ async def changes(look: Looking, slots: Slots) -> None:
         if not near:
             look.sheet.line(f"nothing changed{where} in the last {minutes} minutes", read.evidence)
         for change in sorted(near, key=lambda c: -c.at_ms)[:MOST_CHANGES]:
-            look.sheet.line(_change_sentence(change, look.now_ms), change.change_id, read.evidence)
+            look.sheet.line(
+                _change_sentence(change, look.now_ms), named(change.change_id), read.evidence
+            )
             bodies.append(_change_body(change))
     look.sheet.body["changes"] = bodies
 
 
 def _minutes(slots: Slots) -> int:
     unit = next((_UNITS[w] for w in slots.words if w in _UNITS), 1)
-    return max(1, min(1440, (slots.number or DEFAULT_MINUTES) * unit))
+    return max(1, min(MOST_MINUTES, (slots.number or DEFAULT_MINUTES) * unit))
 
 
 def _change_sentence(change: Change, now_ms: int) -> str:
-    what = change.kind
+    what = named(change.kind)
     if change.kind in ("deploy", "rollback"):
         what = (
-            f"{change.kind} of revision {change.to_revision} ({quoted(change.to_version, 40)}) "
-            f"after {change.from_revision} ({quoted(change.from_version, 40)}), "
+            f"{change.kind} of revision {change.to_revision} ({named(change.to_version)}) "
+            f"after {change.from_revision} ({named(change.from_version)}), "
             f"given {percent(change.weight_bp)} of its traffic"
         )
-    whose = f"by {quoted(change.actor)}" + (" (an act of ours)" if change.mark else "")
-    where = quoted(change.instance or change.service)
+    whose = f"by {named(change.actor)}" + (" (an act of ours)" if change.mark else "")
+    where = named(change.instance or change.service)
     note = f"; its text: {len(change.text)} characters, not quoted" if change.text else ""
     return f"{clock_of(change.at_ms, now_ms)} {where}: {what}, {whose}{note}"
 
 
 def _change_body(change: Change) -> dict[str, Json]:
     return {
-        "change": quoted(change.change_id),
+        "change": named(change.change_id),
         "at_ms": change.at_ms,
-        "kind": quoted(change.kind),
-        "service": quoted(change.service),
+        "kind": named(change.kind),
+        "service": named(change.service),
         "from_revision": change.from_revision,
         "to_revision": change.to_revision,
         "weight_bp": change.weight_bp,
-        "actor": quoted(change.actor),
+        "actor": named(change.actor),
         "ours": bool(change.mark),
     }
 

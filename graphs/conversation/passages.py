@@ -1,7 +1,8 @@
 """Passages of the organisation's documents, and which of them fit some words best.
 
 Ranking is BM25 (Robertson and Zaragoza 2009) with k1 = 1.2 and b = 0.75, over headings and text; a
-word in a heading counts three times. The same folder and words give the same order.
+word in a heading counts three times, one in the title once for every section below it. The same
+folder and words give the same order.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def ranked(passages: Sequence[Passage], words: Sequence[str]) -> tuple[Hit, ...]
         for term in wanted:
             if count[term]:
                 rarity = math.log(1 + (len(counts) - holders[term] + 0.5) / (holders[term] + 0.5))
-                weight = count[term] + K1 * (1 - B + B * sum(count.values()) / average)
+                length = max(1.0, sum(count.values()) / average)  # being short is no merit
+                weight = count[term] + K1 * (1 - B + B * length)
                 score += rarity * count[term] * (K1 + 1) / weight
         if score > 0:
             hits.append(Hit(passage, score, tuple(t for t in wanted if count[t])))
@@ -109,8 +111,9 @@ def _stem(word: str) -> str:
 
 def _counted(passage: Passage) -> Counter[str]:
     count = Counter(t for line in passage.lines for t in _terms(line))
-    for term in _terms(f"{passage.title} {passage.heading}"):
+    for term in _terms(passage.heading if passage.heading != passage.title else ""):
         count[term] += HEADING_WEIGHT
+    count.update(_terms(passage.title))
     return count
 
 

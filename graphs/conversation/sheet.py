@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
+from loop4.agents.planner.masking import scrub
 from loop4.domain import Json
 from loop4.tools.reader import Read, ReadRecord
 from loop4.tools.work_items import safe
 
+T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,127}")
 MOST_LINE = 400
+MOST_CITED = 4  # in a line; `evidence` holds all
 
 
 class AnswerKind(StrEnum):
@@ -20,6 +27,7 @@ class AnswerKind(StrEnum):
     ANSWERED = "answered"
     NO_DATA = "no_data"  # understood, and nothing could be read that answers it
     UNKNOWN_NAME = "unknown_name"
+    INCOMPLETE = "incomplete"  # e.g. which replica?
     NOT_UNDERSTOOD = "not_understood"
     ASKS = "asks"  # shows what would be asked for, and waits for a yes
     SUBMITTED = "submitted"  # handed to the fleet
@@ -92,7 +100,9 @@ class Sheet:
         """One line, with the ids of what it stands on in brackets behind it."""
         cited = tuple(dict.fromkeys(c for c in cites if c))
         self.evidence += [c for c in cited if c not in self.evidence]
-        whole = shown(text) + (f" [{', '.join(shown(c, 160) for c in cited)}]" if cited else "")
+        more = f", and {len(cited) - MOST_CITED} more" if len(cited) > MOST_CITED else ""
+        told = ", ".join(shown(c, 160) for c in cited[:MOST_CITED])
+        whole = shown(text) + (f" [{told}{more}]" if cited else "")
         self.lines.append(whole)
         self.say(whole)
 
@@ -102,21 +112,31 @@ class Sheet:
             self.kind = AnswerKind.NO_DATA
         self.line(f"no data: {text}")
 
-    def gap(self, read: Read[object]) -> None:
+    def gap(self, read: Read[T]) -> None:
         """Say why a read gave nothing."""
         self.no_data(quoted(read.denied or read.missing, 160))
 
 
-def quoted(text: object, limit: int = 60) -> str:
-    """A word from outside (a version, a label, an actor), inert and short. Free text is never
-    given to this: it goes through `digest_of_text`.
+def named(text: object) -> str:
+    """A name from outside (a version, an actor, a replica) if it has the shape of one; else its
+    digest, since what is no name is text and could say anything.
     """
-    return safe(str(text), limit)
+    word = str(text)
+    if not word or _NAME.fullmatch(word):
+        return word or "-"
+    digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"(text of {len(word)} characters, sha256 {digest[:12]}, not quoted)"
+
+
+def quoted(text: object, limit: int = 60) -> str:
+    """A sentence that may hold words from outside, inert, short and without secrets."""
+    return safe(scrub(str(text)), limit)
 
 
 def shown(text: str, limit: int = MOST_LINE) -> str:
     """One line without a character that does not show, cut at `limit`."""
-    line = " ".join(text.split())
+    indent = " " * min(4, len(text) - len(text.lstrip(" ")))
+    line = indent + " ".join(text.split())
     line = "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
     return line if len(line) <= limit else line[: limit - 3] + "..."
 

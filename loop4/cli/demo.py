@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loop4.cli.model_option import ModelOption, endpoint_for_command, planner_for_command
 from loop4.cli.output_file import check_place, write_whole
 from loop4.cli.termination import terminable
 
 if TYPE_CHECKING:
-    from loop4.cli.demo_run import DemoReport
+    from collections.abc import Sequence
+
+    from loop4.cli.demo_run import Demo, DemoReport
+    from loop4.lab.lab import Lab
 
 DEFAULT = "bad-deploy"
 SECOND = "crash-loop"
@@ -39,6 +43,7 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="Where to work; default: a new temporary folder."),
     ] = None,
+    model: ModelOption = False,
 ) -> None:
     """Start the lab, inject a fault, and let the fleet detect, decide, ask, act, prove and
     report.
@@ -47,6 +52,8 @@ def command(
     from loop4.lab.scenarios import draw
 
     draw(scenario or DEFAULT, seed)
+    if model:
+        endpoint_for_command()
     if json_file is not None:
         check_place(json_file)
     root = folder.resolve() if folder else Path(tempfile.mkdtemp(prefix="loop4-demo-"))
@@ -56,10 +63,16 @@ def command(
     names = (scenario,) if scenario else (DEFAULT, SECOND)
     with terminable():
         with demo.start_lab() as lab:
-            report = asyncio.run(demo.run(lab, names))
+            report = asyncio.run(_run(demo, lab, names, with_model=model))
         if json_file is not None:
             write_whole(json_file, json.dumps(report.to_json(), indent=2) + "\n")
     raise typer.Exit(_code(report))
+
+
+async def _run(demo: Demo, lab: Lab, names: Sequence[str], *, with_model: bool) -> DemoReport:
+    async with planner_for_command(wanted=with_model) as planner:
+        demo.planner = planner
+        return await demo.run(lab, names)
 
 
 def _code(report: DemoReport) -> int:

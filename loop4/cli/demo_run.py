@@ -16,6 +16,7 @@ from loop4.cli.demo_view import Feed, console, screen
 from loop4.cli.fleet_options import traced
 from loop4.domain import Event, EventKind, Json
 from loop4.errors import BackendError
+from loop4.evals.model_share import ModelShare, model_share, told
 from loop4.graphs.patrol import Patrol
 from loop4.graphs.session import Session, open_session
 from loop4.lab.episode import Answer, run_episode
@@ -26,6 +27,7 @@ from loop4.ledger import approvals, evidence
 from loop4.tools.backends.worlds import connected
 
 if TYPE_CHECKING:
+    from loop4.agents.planner.port import Planner
     from loop4.ledger.approvals import Request
     from loop4.tools.backends.ports import Inventory
 
@@ -40,6 +42,7 @@ class DemoReport:
     denied: tuple[dict[str, Json], ...]
     evidence_ok: bool
     paths: dict[str, Json]
+    model: ModelShare | None = None
 
     @property
     def is_well(self) -> bool:
@@ -57,23 +60,28 @@ class DemoReport:
     def to_json(self) -> dict[str, Json]:
         """For `--json`: the first scenario on top, the others below `then`."""
         first, *others = self.results
+        aided: dict[str, Json] = {} if self.model is None else {"model": self.model.to_json()}
         return {
             **first.to_json(),
             "denied": [*first.denied, *self.denied],
             "evidence_ok": self.evidence_ok,
             "paths": self.paths,
             "then": [r.to_json() for r in others],
+            **aided,
         }
 
 
 @dataclass(slots=True)
 class Demo:
-    """One demo in one folder. `asks`: a person sits at this terminal and decides."""
+    """One demo in one folder. `asks`: a person sits at this terminal and decides. Without a
+    `planner` no model is asked.
+    """
 
     root: Path
     seed: int
     is_live: bool
     asks: bool
+    planner: Planner | None = None
     _feed: Feed = field(default_factory=lambda: Feed(0))
     _live: Live | None = None
     _session: Session | None = None
@@ -103,6 +111,7 @@ class Demo:
                     operations=self.root / "operations",
                     world=handles.world,
                     writer=handles.writer,
+                    planner=self.planner,
                 ) as session,
             ):
                 self._session = session
@@ -251,13 +260,15 @@ class Demo:
     def _finish(self, session: Session, results: list[Result]) -> DemoReport:
         with session.ledger.read() as tx:
             chain = evidence.verify(tx)
-            requested = denials(evidence.list_records(tx))
+            records = evidence.list_records(tx)
+        requested = denials(records)
         known = [dict(d) for r in results for d in r.denied]
         report = DemoReport(
             tuple(results),
             tuple(dict(d) for d in requested if dict(d) not in known),
             chain.ok,
             self._paths(results),
+            None if self.planner is None else model_share(records),
         )
         self._story(report, chain)
         return report
@@ -301,6 +312,8 @@ class Demo:
             )
         for denied in report.denied:
             out.print(f"denied: {denied['tool']} on {denied['target']}: {denied['reasons']}")
+        for said in told(report.model) if report.model is not None else ():
+            out.print(said, markup=False, soft_wrap=True)
         for name, path in report.paths.items():
             for one in path if isinstance(path, list) else [path]:
                 out.print(f"{name}: {one}", soft_wrap=True)

@@ -38,6 +38,8 @@ COMMANDS = (
     Entry("resume", "Reconcile and continue all open runs"),
     Entry("approvals", "List, approve or reject what waits for a person"),
     Entry("replay", "Decide a recorded incident again, offline"),
+    Entry("ask", "Ask the fleet one question"),
+    Entry("chat", "Talk with the fleet: services, incidents, policies, requests"),
     Entry("evidence", "Show or verify the evidence chain"),
     Entry("policy", "Check and test the rules of the gate"),
     Entry("ingest", "Take in alerts of other systems"),

@@ -1,4 +1,4 @@
-"""`loop4 replay FILE`: the same graph on a recorded world, offline, with the model off."""
+"""`loop4 replay FILE`: the same graph on a recorded world; offline, unless a model is asked for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 import json
 import shutil
 import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -14,13 +17,16 @@ import typer
 from loop4.cli.data_folder import JsonOption
 from loop4.cli.fleet_options import RulesOption, show
 from loop4.cli.input_files import read_input
+from loop4.cli.model_option import ModelOption, endpoint_for_command, planner_for_command
 from loop4.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from loop4.agents.planner.port import Planner
     from loop4.domain import Json
     from loop4.evals.replay import Replay
+    from loop4.evals.with_model import Pair
     from loop4.tools.backends.recording import Recording
 
 READ_PARTS = ("org", "policies", "work")  # of an operations folder; a repository may hold more
@@ -30,7 +36,7 @@ COMPARED = {"tool": str, "target": str, "effect": str, "decided": str, "facts": 
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording.")],
+    recordings: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings.")],
     rules: RulesOption = None,
     operations: Annotated[
         Path | None,
@@ -40,18 +46,30 @@ def command(
         Path | None,
         typer.Option(metavar="JSON", help="An earlier --json of a replay, to compare with."),
     ] = None,
+    model: ModelOption = False,
+    with_and_without: Annotated[
+        bool,
+        typer.Option("--compare", help="Replay without and with the model, and compare them."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide a recorded incident again and print every decision, or what differs from an earlier
-    replay.
+    """Decide a recorded incident again and print every decision, what differs from an earlier
+    replay, or what the model of LOOP4_MODEL changes. Exit code 1: it changes a decision.
     """
     from loop4.evals.replay import compare
-    from loop4.tools.backends.recording_file import read_recording
 
+    by = Policies(operations, rules)
+    if with_and_without:
+        if against is not None:
+            raise UsageError("--compare and --against cannot be used together; use one of them")
+        _compare(recordings, by, as_json=as_json)
+        return
+    if len(recordings) > 1:
+        raise UsageError(
+            f"{len(recordings)} recordings, expected one; with --compare they can be several"
+        )
     earlier = _decisions(against) if against is not None else None
-    recording = read_recording(file)
-    with tempfile.TemporaryDirectory(prefix="loop4-replay-") as folder:
-        replayed = _replay(recording, Path(folder), operations, rules)
+    replayed = asyncio.run(_replay_one(recordings[0], by, with_model=model))
     if earlier is None:
         show(replayed.to_json(), as_json=as_json, text=_text(replayed))
         return
@@ -62,14 +80,64 @@ def command(
     show(compared.to_json(), as_json=as_json, text="\n".join(lines))
 
 
-def _replay(
-    recording: Recording, folder: Path, operations: Path | None, rules: Path | None
-) -> Replay:
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What is decided by; None is the lab's, or the shipped rules."""
+
+    operations: Path | None
+    rules: Path | None
+
+
+def _compare(recordings: Sequence[Path], by: Policies, *, as_json: bool) -> None:
+    """Print the table. Raises Exit with 1 when a model changes a severity, an act or an effect."""
+    from loop4.evals.with_model import table
+
+    pairs = asyncio.run(_pairs(recordings, by))
+    body: list[Json] = [p.to_json() for p in pairs]
+    show({"recordings": body}, as_json=as_json, text=table(pairs))
+    if not all(p.is_same for p in pairs):
+        raise typer.Exit(code=1)
+
+
+async def _pairs(recordings: Sequence[Path], by: Policies) -> list[Pair]:
+    from loop4.evals.with_model import Pair
+    from loop4.tools.backends.recording_file import read_recording
+
+    endpoint_for_command()
+    pairs = []
+    for file, recording in [(f, read_recording(f)) for f in recordings]:
+        began = time.monotonic()
+        without = await _replay(recording, by, None)
+        between = time.monotonic()
+        async with planner_for_command(wanted=True) as planner:  # its budgets are per incident
+            aided = await _replay(recording, by, planner)
+        ended = time.monotonic()
+        pairs.append(Pair(file.name, without, aided, between - began, ended - between))
+    return pairs
+
+
+async def _replay_one(file: Path, by: Policies, *, with_model: bool) -> Replay:
+    from loop4.tools.backends.recording_file import read_recording
+
+    recording = read_recording(file)
+    async with planner_for_command(wanted=with_model) as planner:
+        return await _replay(recording, by, planner)
+
+
+async def _replay(recording: Recording, by: Policies, planner: Planner | None) -> Replay:
     """Replay on a copy of the operations folder: what is written in a replay is thrown away."""
     from loop4.evals.replay import replay
+
+    with tempfile.TemporaryDirectory(prefix="loop4-replay-") as folder:
+        root = Path(folder) / "operations"
+        _copy(by.operations, root)
+        data = Path(folder) / "data"
+        return await replay(recording, operations=root, data=data, rules=by.rules, planner=planner)
+
+
+def _copy(operations: Path | None, root: Path) -> None:
     from loop4.lab.folder import make_operations
 
-    root = folder / "operations"
     if operations is None:
         make_operations(root)
     elif operations.is_dir():
@@ -78,7 +146,6 @@ def _replay(
                 shutil.copytree(operations / part, root / part)
     else:
         raise UsageError(f"operations folder {str(operations)!r} is not there; name another")
-    return asyncio.run(replay(recording, operations=root, data=folder / "data", rules=rules))
 
 
 def _decisions(file: Path) -> Sequence[Mapping[str, Json]]:
@@ -119,5 +186,9 @@ def _text(replayed: Replay) -> str:
         lines.append(
             f"  {decision['effect']:<16} {decision['tool']} on {decision['target']}  [{rules}]"
         )
+    if replayed.model is not None:
+        from loop4.evals.model_share import told
+
+        lines += told(replayed.model)
     lines.append(f"digest {replayed.digest}")
     return "\n".join(lines)

@@ -70,13 +70,39 @@ def test_an_expired_request_leads_to_no_act_and_pages_a_person(stage: Stage) -> 
             pages = [p for p in stage.files() if "/page-" in p]
             play.toy.run((asked.approval.expires_ms - play.toy.clock.now_ms()) // 1000 + 1)
             assert not play.vote(asked.approval.approval_id)
-            await play.until(lambda: play.open_runs() == (), 5)
+            await play.until(lambda: [i.state for i in play.incidents()] == ["escalated"], 5)
             assert play.toy.effects == []
             assert play.acts() == ()
             assert [r.approval.state for r in play.requests()] == [ApprovalState.EXPIRED]
-            assert [i.state for i in play.incidents()] == ["escalated"]
             (told,) = [p for p in stage.files() if "/page-" in p and p not in pages]
             assert "nobody answered" in (stage.operations / told).read_text(encoding="utf-8")
+            play.toy.failing_bp = 0  # the person who was paged mended it by hand
+            await play.resolved()
+            assert play.toy.effects == []
+            assert play.chain_holds()
+
+    run(story())
+
+
+def test_an_act_that_does_not_help_is_not_undone_into_what_was_bad_and_a_person_is_paged(
+    stage: Stage,
+) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            assert play.vote(asked.approval.approval_id)
+            play.toy.is_stubborn = True
+            await play.until(lambda: play.open_runs() == (), 120)
+            assert play.toy.effects == ["roll_back orders 41"]
+            undone = [
+                r.body
+                for r in play.records("decision")
+                if r.body["tool"] == "deployments.roll_back" and r.body["effect"] == "deny"
+            ]
+            assert [b["arguments"] for b in undone] == [{"service": "orders", "to_revision": 42}]
+            assert "unrecorded-artefact" in undone[0]["rules"]
+            assert [i.state for i in play.incidents()] == ["escalated"]
             assert play.chain_holds()
 
     run(story())

@@ -49,6 +49,7 @@ class ToyWorld:
     clock: ToyClock = field(default_factory=ToyClock)
     weight_bp: int = 5_000
     failing_bp: int = 6_000
+    is_stubborn: bool = False  # customers fail whatever is done
     store: SeriesStore = field(default_factory=SeriesStore)
     effects: list[str] = field(default_factory=list)
     effects_log: Path | None = None  # one line an effect, appended before the writer answers
@@ -124,7 +125,7 @@ class ToyWorld:
 
     def _second(self) -> None:
         share = self._bad_share()
-        failing = share * self.failing_bp / 10_000
+        failing = max(share * self.failing_bp / 10_000, 0.3 if self.is_stubborn else 0.0)
         for service in SERVICES:
             for version in ("v1", "v2") if service == "orders" else ("v1",):
                 part = 1.0

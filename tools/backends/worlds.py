@@ -22,9 +22,12 @@ class Connected:
 
 
 @asynccontextmanager
-async def connected(world: str, metrics_url: str) -> AsyncIterator[Connected]:
+async def connected(
+    world: str, metrics_url: str, *, acting: bool = True
+) -> AsyncIterator[Connected]:
     """Connect to what the settings name; close it again at the end.
 
+    Without `acting` the acting identity's token is not even read, and there is no writer.
     `world` is `lab:PATH` with the path of a connection file; `metrics_url` the base URL of a
     Prometheus. Raises SettingsError when they name nothing usable.
     """
@@ -33,8 +36,12 @@ async def connected(world: str, metrics_url: str) -> AsyncIterator[Connected]:
         from loop4.tools.backends.lab import LabConnection, LabSystem, LabWriter
 
         connection = LabConnection.read(Path(place))
-        async with LabSystem(connection) as system, LabWriter(connection) as writer:
-            yield Connected(system.world, writer)
+        async with LabSystem(connection) as system:
+            if not acting:
+                yield Connected(system.world, None)
+                return
+            async with LabWriter(connection) as writer:
+                yield Connected(system.world, writer)
     elif world:
         raise SettingsError(
             f"world {world!r}: expected 'lab:PATH' with the path of a connection file"

@@ -72,10 +72,13 @@ async def page_repeat(sources: FactSources, candidate: Candidate) -> Fact | None
 
 
 async def staging_passed(sources: FactSources, candidate: Candidate) -> Fact | None:
-    """Whether the ledger holds a staging pass of the same experiment digest."""
-    wanted = candidate.action.arguments.get("experiment_digest")
+    """Whether the ledger holds a staging pass of the very experiment; without a digest it does
+    not.
+    """
+    wanted = candidate.action.arguments.get("digest")
     with sources.ledger.read() as tx:
         rows = evidence.list_records(tx, None, kinds=("staging_pass",))
-    return Fact(
-        any(r.body.get("experiment_digest") == wanted for r in rows), sources.now_ms, "ledger"
+    passed = isinstance(wanted, str) and any(
+        r.body.get("experiment_digest") == wanted for r in rows
     )
+    return Fact(passed, sources.now_ms, "ledger")

@@ -8,6 +8,7 @@ came before the errors did.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -104,8 +105,11 @@ def diagnose(seen: Observations) -> Diagnosis:
         if c.kind in FORWARD_KINDS
         and seen.onset_ms - seen.lookback_ms <= c.at_ms <= seen.onset_ms + 2_000
     ]
-    total = sum(o.traces for o in seen.origins)
-    blamed_services = {o.service for o in seen.origins if total and o.traces * 5 >= total}
+    began: Counter[str] = Counter()
+    for origin in seen.origins:  # one place a replica: a service has as many as it has replicas
+        began[origin.service] += origin.traces
+    total = began.total()
+    blamed_services = {service for service, traces in began.items() if traces * 5 >= total}
     for change in sorted(candidates, key=lambda c: (-c.at_ms, c.change_id)):
         verdict = _try_change(seen, change, blamed_services)
         if isinstance(verdict, Hypothesis):
@@ -115,13 +119,13 @@ def diagnose(seen: Observations) -> Diagnosis:
     hypotheses += _external(seen, total)
     hypotheses += _instances(seen)
     if not hypotheses and total:
-        lead = seen.origins[0]
+        lead = _most(began)
         hypotheses.append(
             Hypothesis(
                 CauseKind.UNKNOWN,
-                lead.service,
-                lead.service,
-                f"{lead.traces} of {total} failing traces begin in {lead.service}, "
+                lead,
+                lead,
+                f"{began[lead]} of {total} failing traces begin in {lead}, "
                 "and no change, instance or dependency explains them",
                 3_000,
                 (SourceKind.TRACES,),
@@ -152,9 +156,7 @@ def _try_change(
             f"version {change.to_version} fails no more than {against} "
             f"({beside.new_bp} against {beside.old_bp} bp)",
         )
-    external = next(
-        (o.external for o in seen.origins if o.service == change.service and o.external), ""
-    )
+    external = _failing_dependency(seen.origins, change.service)
     probe = seen.probes_bp.get(external) if external else None
     if probe is not None and probe < PROBE_FAILING_BP:
         return Acquittal(change, f"{external} itself answers only {probe} bp of its probes")
@@ -174,6 +176,22 @@ def _try_change(
         change=change,
         difference=beside,
     )
+
+
+def _failing_dependency(origins: Sequence[Origin], service: str) -> str:
+    """The external dependency in whose calls most of the service's failing traces end; empty
+    without one.
+    """
+    ended: Counter[str] = Counter()
+    for origin in origins:
+        if origin.service == service and origin.external:
+            ended[origin.external] += origin.traces
+    return _most(ended)
+
+
+def _most(traces: Mapping[str, int]) -> str:
+    """The name with most traces; the alphabet breaks ties. Empty without any."""
+    return min(traces, key=lambda name: (-traces[name], name), default="")
 
 
 def _external(seen: Observations, total: int) -> list[Hypothesis]:

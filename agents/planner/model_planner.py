@@ -1,0 +1,395 @@
+"""The planner with a model: ask, read, stop. Whatever fails, the playbook's report stands and the
+note says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from loop4.agents.agent import Agent, Brief, Report
+from loop4.agents.investigation import investigate
+from loop4.agents.planner.answers import accept, report_tool
+from loop4.agents.planner.budget import (
+    Budget,
+    Limits,
+    Loops,
+    Prices,
+    Stopped,
+    counted,
+    load_prices,
+    most_tokens,
+)
+from loop4.agents.planner.endpoint import Endpoint
+from loop4.agents.planner.evidence import EvidenceBook, names_of
+from loop4.agents.planner.fact_check import FactCheck, SentenceStream
+from loop4.agents.planner.ladder import Fault, Ladder, Rung, calls_of
+from loop4.agents.planner.masking import Masker, scrub
+from loop4.agents.planner.port import ModelNote, ProseFacts, Refined, Usage, Written
+from loop4.agents.planner.prompt import Conversation, opening
+from loop4.agents.planner.prose import prose_request
+from loop4.agents.planner.reads import Desk, Shown, arguments_of, read_tools, run_read
+from loop4.agents.planner.settings import ModelSettings
+from loop4.agents.planner.shapes import Tool
+from loop4.agents.planner.totals import Totals
+from loop4.agents.planner.wire import Answer, Call, EndpointError, Request, Trouble
+from loop4.domain import JsonObject, SourceKind
+from loop4.errors import ModelError
+from loop4.prompts.load import load
+from loop4.telemetry import model_span
+
+READ_NAMES = (
+    "metrics.query",
+    "metrics.query_range",
+    "traces.spans",
+    "logs.records",
+    "changes.between",
+    "workloads.inventory",
+)
+CALLS_PER_TURN = 3
+UNTRUE = "sentence fails the fact check"
+INCIDENTS_KEPT = 64
+REST_S = 60.0  # after a dead endpoint, nobody waits for it again so soon
+_DEAD = frozenset({Trouble.UNREACHABLE, Trouble.TIMEOUT, Trouble.WRONG_KEY, Trouble.SERVER_ERROR})
+
+
+def quiet(line: str) -> None:
+    """The default for `tell`: nobody listens; the note has the line as well."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one task has used; becomes its note."""
+
+    task: str
+    started: float
+    budget: Budget
+    rung: str = "playbook"
+    turns: int = 0
+    calls: int = 0
+    largest_prompt: int = 0
+    waited_s: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    notes: list[str] = field(default_factory=list)
+
+
+class ModelPlanner:
+    """Refines and words with one endpoint. Safe to share between runs; budgets are per incident.
+
+    `tell` gets one line the first time that something is wrong with the endpoint. `monotonic` are
+    seconds for time-outs and for the rest after a dead endpoint, never for decisions.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        limits: Limits | None = None,
+        prices: Prices | None = None,
+        tell: Callable[[str], None] = quiet,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.limits = limits or Limits(answer_tokens=settings.answer_tokens)
+        self.endpoint = Endpoint(settings)
+        self.ladder = Ladder(self.endpoint)
+        self.totals = Totals()
+        self._prices = prices or load_prices()
+        self._tell = tell
+        self._told: set[str] = set()
+        self._monotonic = monotonic
+        self._budgets: OrderedDict[str, Budget] = OrderedDict()
+        self._resting_until = 0.0
+        self._resting_why = ""
+
+    def __repr__(self) -> str:
+        return f"ModelPlanner({self.endpoint!r})"
+
+    async def refine(self, agent: Agent, brief: Brief, report: Report) -> Refined:
+        """The report with the findings and proposals of the model that hold."""
+        work = self._work(f"refine {agent.name}", brief.incident_id)
+        prompts = {p.name: p.digest for p in (load("boundaries"), load(agent.name))}
+        try:
+            self._awake()
+            async with asyncio.timeout(self.limits.seconds):
+                result, added, dropped = await self._refine(work, agent, brief, report)
+        except TimeoutError:
+            why = f"the model took more than {self.limits.seconds:g} s"
+            return Refined(report, self._note(work, prompts, fallback=why))
+        except ModelError as error:
+            return Refined(report, self._note(work, prompts, fallback=self._failed(error)))
+        self.totals.dropped += sum(dropped.values())
+        return Refined(result, self._note(work, prompts, added=added, dropped=dropped))
+
+    async def write(self, kind: str, facts: ProseFacts) -> Written:
+        """A text in the model's words that passed the fact check, complete by the template."""
+        work = self._work(f"write {kind}", facts.incident_id)
+        prompts = {"boundaries": load("boundaries").digest}
+        check = FactCheck(facts)
+        standing: list[str] = []
+        dropped: dict[str, int] = {}
+        try:
+            self._awake()
+            async with asyncio.timeout(self.limits.prose_seconds):
+                async with aclosing(self._sentences(work, kind, facts, check)) as judged:
+                    async for sentence, reason in judged:
+                        if reason:
+                            dropped[UNTRUE] = dropped.get(UNTRUE, 0) + 1
+                        else:
+                            standing.append(sentence)
+        except TimeoutError:
+            why = f"the model took more than {self.limits.prose_seconds:g} s"
+            return Written(facts.template, self._note(work, prompts, fallback=why))
+        except ModelError as error:
+            why = self._failed(error)
+            return Written(facts.template, self._note(work, prompts, fallback=why))
+        self.totals.dropped += sum(dropped.values())
+        fallback = "" if standing else "no sentence passed the fact check"
+        added = {"sentences": len(standing)}
+        note = self._note(work, prompts, added=added, dropped=dropped, fallback=fallback)
+        return Written(check.completed(standing), note)
+
+    async def stream(self, kind: str, facts: ProseFacts) -> AsyncIterator[str]:
+        """As `write`, sentence by sentence as they pass; the template's for what stays missing.
+
+        Never raises for the model's sake: what is left comes from the template.
+        """
+        work = self._work(f"write {kind}", facts.incident_id)
+        check = FactCheck(facts)
+        standing: list[str] = []
+        try:
+            self._awake()
+            async with asyncio.timeout(self.limits.prose_seconds):
+                async with aclosing(self._sentences(work, kind, facts, check)) as judged:
+                    async for sentence, reason in judged:
+                        if not reason:
+                            standing.append(sentence)
+                            yield sentence
+        except TimeoutError:
+            self._say(f"the model took more than {self.limits.prose_seconds:g} s")
+        except ModelError as error:
+            self._failed(error)
+        if not standing:
+            yield facts.template
+        else:
+            said = " ".join(standing)
+            rest = check.completed(standing)[len(said) :].strip()
+            if rest:
+                yield rest
+
+    async def close(self) -> None:
+        """Close the connections of this event loop; the planner can be used again."""
+        await self.endpoint.close()
+
+    def metrics(self) -> str:
+        """Usage and cost of this process in the Prometheus text format."""
+        return self.totals.exposition(self.settings.model)
+
+    # one investigation
+
+    async def _refine(
+        self, work: _Work, agent: Agent, brief: Brief, report: Report
+    ) -> tuple[Report, dict[str, int], dict[str, int]]:
+        seen = await investigate(brief)
+        names = names_of(brief, seen)
+        cited = [e for f in report.findings for e in f.evidence]
+        cited += [e for p in report.proposals for e in p.evidence]
+        book = EvidenceBook(brief.reader, [*cited, *seen.cite(tuple(SourceKind))])
+        masker = Masker()
+        desk = Desk(brief, names, masker, book, self.limits.result_chars)
+        reads = read_tools(names)
+        known = (*READ_NAMES, *agent.may_propose)
+        start = opening(agent, brief, report, seen, names, book, masker, known)
+        talk = Conversation(start, self.limits.prompt_tokens)
+        rung = await self._rung(work)
+        loops, trusted, repaired = Loops(), [start.trusted], False
+        for step in range(self.limits.steps):
+            ending = report_tool(agent, names, book)
+            is_last = step == self.limits.steps - 1
+            tools = [ending] if is_last else [*reads, ending]
+            answer = await self._turn(work, talk, rung, tools)
+            calls = calls_of(answer, tools)
+            if isinstance(calls, Fault):
+                if repaired:
+                    raise Stopped(f"the model's answer cannot be used: {scrub(calls.reason)[:160]}")
+                repaired, talk.repair = True, scrub(calls.reason)
+                work.notes.append("one repair turn")
+                continue
+            last = next((c for c in calls if c.name == ending.name), None)
+            if last is not None:
+                accepted = accept(
+                    agent,
+                    brief,
+                    report,
+                    seen,
+                    names,
+                    book,
+                    masker,
+                    arguments_of(last.arguments),
+                    "\n".join(trusted),
+                )
+                work.notes += accepted.notes
+                return accepted.report, dict(accepted.added), dict(accepted.dropped)
+            await self._read(work, desk, loops, talk, calls, trusted)
+        raise Stopped(f"no report after {self.limits.steps} turns")
+
+    async def _read(
+        self,
+        work: _Work,
+        desk: Desk,
+        loops: Loops,
+        talk: Conversation,
+        calls: Sequence[Call],
+        trusted: list[str],
+    ) -> None:
+        """Run the calls of one turn, each once; parallel calls become turns of their own."""
+        for call in calls[:CALLS_PER_TURN]:
+            arguments: JsonObject = arguments_of(call.arguments)
+            if loops.again(call.name, arguments):
+                talk.add([call], "You asked this already and have the answer. Ask something else.")
+                continue
+            shown: Shown = await run_read(desk, call.name, arguments)
+            work.calls += 1
+            trusted.append(shown.trusted)
+            talk.add([call], shown.text)
+
+    async def _turn(
+        self, work: _Work, talk: Conversation, rung: Rung, tools: Sequence[Tool]
+    ) -> Answer:
+        made, need = talk.next_request(rung, tools)
+        held = work.budget.reserve(need)
+        work.largest_prompt = max(work.largest_prompt, need)
+        try:
+            return await self._ask(work, made)
+        finally:
+            work.budget.release(held)
+
+    async def _rung(self, work: _Work) -> Rung:
+        before = self.ladder.found
+        started = self._monotonic()
+        rung = await self.ladder.rung()
+        work.waited_s += self._monotonic() - started
+        if rung is None:
+            raise Stopped("no way was found to get a tool call out of this model")
+        if before is None:
+            work.notes.append(f"the endpoint was tried: {rung.value} works")
+        work.rung = rung.value
+        return rung
+
+    async def _ask(self, work: _Work, made: Request) -> Answer:
+        started = self._monotonic()
+        with model_span(self.settings.model, answer_limit=self.limits.answer_tokens) as span:
+            answer = await self.endpoint.ask(made)
+            usage = self._booked(work, made, answer)
+            span.set("gen_ai.usage.input_tokens", usage.prompt_tokens)
+            span.set("gen_ai.usage.output_tokens", usage.answer_tokens)
+        work.waited_s += self._monotonic() - started
+        return answer
+
+    def _booked(self, work: _Work, made: Request, answer: Answer) -> Usage:
+        said = answer.text + "".join(f"{c.name}{c.arguments}" for c in answer.calls)
+        usage = counted(
+            self._prices,
+            self.settings.model,
+            prompt=made.sent_text(),
+            answer=said,
+            reported=answer.usage,
+        )
+        work.turns += 1
+        work.usage = work.usage.plus(usage)
+        work.budget.take(usage)
+        self.totals.turns += 1
+        self.totals.usage = self.totals.usage.plus(
+            usage if usage.microusd is not None else Usage(usage.prompt_tokens, usage.answer_tokens)
+        )
+        self.totals.unpriced += usage.microusd is None
+        return usage
+
+    # one text
+
+    async def _sentences(
+        self, work: _Work, kind: str, facts: ProseFacts, check: FactCheck
+    ) -> AsyncGenerator[tuple[str, str], None]:
+        made = prose_request(kind, facts)
+        need = most_tokens(made.sent_text())
+        if need > self.limits.prompt_tokens:
+            raise Stopped(
+                f"the prompt needs {need} tokens, the limit is {self.limits.prompt_tokens}"
+            )
+        held = work.budget.reserve(need)
+        work.largest_prompt, work.rung = need, "text"
+        sentences = SentenceStream(check)
+        started = self._monotonic()
+        try:
+            async with aclosing(self.endpoint.stream(made)) as pieces:
+                async for piece in pieces:
+                    for sentence in sentences.feed(piece.text):
+                        yield sentence.text, sentence.reason
+                    if piece.answer is not None:
+                        self._booked(work, made, piece.answer)
+            for sentence in sentences.finish():
+                yield sentence.text, sentence.reason
+        finally:
+            work.budget.release(held)
+            work.waited_s += self._monotonic() - started
+
+    # bookkeeping
+
+    def _work(self, task: str, incident_id: str) -> _Work:
+        budget = self._budgets.get(incident_id)
+        if budget is None:
+            budget = self._budgets[incident_id] = Budget(self.limits)
+            while len(self._budgets) > INCIDENTS_KEPT:
+                self._budgets.popitem(last=False)
+        return _Work(task, self._monotonic(), budget)
+
+    def _awake(self) -> None:
+        if self._monotonic() < self._resting_until:
+            raise Stopped(f"{self._resting_why} (not asked again for {REST_S:g} s)")
+
+    def _failed(self, error: ModelError) -> str:
+        """The line for the note; told once. A dead endpoint rests."""
+        why = scrub(str(error))
+        if isinstance(error, EndpointError):
+            if error.trouble in _DEAD:
+                self._resting_until = self._monotonic() + REST_S
+                self._resting_why = why
+            self._say(why)
+        return why
+
+    def _say(self, why: str) -> None:
+        if why not in self._told:
+            self._told.add(why)
+            self._tell(f"{why}; the playbook goes on without it")
+
+    def _note(
+        self,
+        work: _Work,
+        prompts: dict[str, str],
+        *,
+        added: dict[str, int] | None = None,
+        dropped: dict[str, int] | None = None,
+        fallback: str = "",
+    ) -> ModelNote:
+        self.totals.fallbacks += bool(fallback)
+        return ModelNote(
+            task=work.task,
+            model=self.settings.model,
+            endpoint=self.settings.place,
+            rung=work.rung,
+            turns=work.turns,
+            calls=work.calls,
+            largest_prompt=work.largest_prompt,
+            elapsed_ms=round((self._monotonic() - work.started) * 1000),
+            waited_ms=round(work.waited_s * 1000),
+            usage=work.usage,
+            prompts=prompts,
+            added=added or {},
+            dropped=dropped or {},
+            notes=tuple(work.notes),
+            fallback=fallback,
+        )
