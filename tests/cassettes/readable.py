@@ -83,7 +83,8 @@ def _parts(said: str) -> Body:
         return {
             "every": every,
             "events": [
-                e if e == DONE else {k: v for k, v in e.items() if k not in every} for e in events
+                {k: v for k, v in e.items() if k not in every} if isinstance(e, dict) else e
+                for e in events
             ],
         }
     try:
