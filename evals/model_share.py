@@ -134,7 +134,10 @@ def told(share: ModelShare) -> list[str]:
     lines += [f"  {f.agent}: {f.kind} {f.subject}: {f.claim}" for f in share.findings]
     lines += [f"  overruled the playbook's cause: {cause}" for cause in share.overruled]
     lines += [f"  dropped {n}: {why}" for why, n in share.dropped]
-    lines += [f"  the playbook took over {n} times: {why}" for why, n in share.fallbacks]
+    lines += [
+        f"  the playbook took over in {n} of {share.tasks} tasks: {why}"
+        for why, n in share.fallbacks
+    ]
     return lines
 
 

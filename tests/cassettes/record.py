@@ -8,6 +8,7 @@ what the shipped cassettes are recorded from:
 
 The model is served by llama.cpp on 127.0.0.1 in a process of its own. On two cores it takes some
 minutes. Record after each change of a prompt or of what a playbook finds: the bodies must match.
+`--check` records nothing and goes over the wire once, for CI.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import httpx
 
+from loop4.agents.planner.endpoint import Message, Request
+from loop4.agents.planner.ladder import Fault, Rung, calls_of, request
+from loop4.agents.planner.shapes import Tool, object_of, one_of
 from tests.cassettes.stories import MODEL, RECORDINGS, chat_story, planner_at, replay_story
 from tests.cassettes.tape import RECORD, RECORDED, is_recording, tape
 
@@ -42,7 +46,7 @@ def serve(model: str, port: int, context: int) -> None:
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
-    parameters.hostname = "127.0.0.1"
+    parameters.hostnames = ["127.0.0.1"]
     parameters.port = port
     parameters.n_ctx = context
     parameters.n_parallel = 1
@@ -105,13 +109,44 @@ def record(names: Sequence[str], url: str) -> None:
         )
 
 
+def check(url: str) -> None:
+    """Go over the real wire once and look at the shape of what comes, never at the words."""
+
+    async def work() -> None:
+        planner = planner_at(url)
+        tool = Tool("pick", "Pick a word.", object_of(word=one_of(["red", "green"])))
+        ask = (Message("system", "You pick a word."), Message("user", "Pick one."))
+        try:
+            rung = await planner.ladder.rung()
+            calls = calls_of(
+                await planner.endpoint.ask(request(Rung.SCHEMA, ask, (tool,))), (tool,)
+            )
+            pieces = [p async for p in planner.endpoint.stream(Request(ask, answer_tokens=40))]
+        finally:
+            await planner.close()
+        assert rung is not None, "no rung works"
+        assert not isinstance(calls, Fault), calls
+        assert calls[0].name == "pick"
+        assert len(pieces) > 2, "not streamed"
+        assert pieces[-1].answer is not None
+        assert pieces[-1].answer.usage is not None, "no usage"
+        print(f"{MODEL}: rung {rung.value}; a valid call; streamed with usage")
+
+    asyncio.run(work())
+
+
 def main() -> None:
     """Serve the model and record."""
     parser = argparse.ArgumentParser(description="Record the cassettes from a real model.")
     parser.add_argument("--model", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--context", type=int, default=8192)
     parser.add_argument("names", nargs="*", default=[*RECORDINGS, CHAT])
+    parser.add_argument("--check", action="store_true", help="record nothing; try the wire")
     told = parser.parse_args()
+    if told.check:
+        with served(told.model, told.context) as url:
+            check(url)
+        return
     if not is_recording():
         raise SystemExit(f"{RECORD}=1 is not set: nothing is recorded")
     digest = hashlib.sha256(told.model.read_bytes()).hexdigest()
