@@ -10,7 +10,6 @@ from pathlib import Path
 from loop4.agents.planner.budget import Limits
 from loop4.agents.planner.endpoint import ModelSettings
 from loop4.agents.planner.model_planner import ModelPlanner
-from loop4.evals.incidents import truths
 from loop4.evals.replay import Replay, replay
 from loop4.graphs.conversation.model_answerer import ModelAnswerer
 from loop4.graphs.conversation.sheet import Answer
@@ -22,7 +21,13 @@ from tests.graphs.conversation.conftest import stopped_in_the_middle
 MODEL = "SmolLM2-135M-Instruct"
 KEY = "sk-cassette-0a1b2c3d4e5f6a7b8c9d"  # sent, and never on a cassette
 INCIDENTS = Path(str(files("loop4.evals") / "incidents"))
-RECORDINGS = tuple(name for name, _ in truths())
+RECORDINGS = (
+    "bad-deploy-1.jsonl.gz",
+    "crash-loop-1.jsonl.gz",
+    "dependency-change-5.jsonl.gz",
+    "dependency-down-1.jsonl.gz",
+    "quiet-1.jsonl.gz",
+)
 TWELVE_ON = "dependency-change-5.jsonl.gz"
 QUESTIONS = (
     "What services are there, and how are they?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from loop4.domain import ApprovalState, IntentState, Reading
 from loop4.ledger import events
@@ -101,7 +102,7 @@ def test_an_act_that_does_not_help_is_not_undone_into_what_was_bad_and_a_person_
                 if r.body["tool"] == "deployments.roll_back" and r.body["effect"] == "deny"
             ]
             assert [b["arguments"] for b in undone] == [{"service": "orders", "to_revision": 42}]
-            assert "unrecorded-artefact" in undone[0]["rules"]
+            assert "unrecorded-artefact" in cast("list[str]", undone[0]["rules"])
             assert [i.state for i in play.incidents()] == ["escalated"]
             assert play.chain_holds()
 
