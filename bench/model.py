@@ -1,10 +1,11 @@
 """What a model costs beside its own time: `python bench/model.py --json`.
 
-The shipped recordings are decided without a model, and with one that is scripted and answers at
-once, over the real wire from a process of its own: what the second run takes longer is ours
-(prompts, client, checks, evidence, and the scripted server's own few milliseconds). A `typical`
-model reads twice and reports, a `greedy` one reads as long as it may. Tokens are the upper estimate
-that the budgets use, since the server reports no usage: a common tokenizer makes fewer.
+One shipped recording of each scenario is decided without a model, and with one that is scripted and
+answers at once, over the real wire from a process of its own: what the second run takes longer is
+ours (prompts, client, checks, evidence, and the scripted server's own few milliseconds). A
+`typical` model reads twice and reports, a `greedy` one reads as long as it may. Tokens are the
+upper estimate that the budgets use, since the server reports no usage: a common tokenizer makes
+fewer.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def sentence_ms() -> float:
 
 def measure(rounds: int) -> dict[str, Json]:
     """All figures. The first round only warms up."""
-    recordings = {name: read_recording(INCIDENTS / name) for name, _ in truths()}
+    one_each = {plan.scenario: name for name, plan in truths()}
+    recordings = {name: read_recording(INCIDENTS / name) for name in one_each.values()}
     overheads: list[float] = []
     tokens: dict[str, int] = {}
     largest = turns = 0
@@ -179,7 +181,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Print the figures; exit code 1 if one is over its limit."""
     parser = argparse.ArgumentParser(description="Measure our own cost of a model turn.")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     told = parser.parse_args(words)
     if told.serve:

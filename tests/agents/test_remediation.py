@@ -45,8 +45,8 @@ def test_a_guilty_deploy_is_rolled_back_to_the_revision_before_it(case: Case) ->
 def test_the_roll_back_carries_the_way_back(case: Case) -> None:
     (proposal,) = asked(case).proposals
     assert proposal.inverse == {
-        "tool": "deployments.deploy",
-        "arguments": {"service": "orders", "digest": "d42", "weight_bp": 5_000},
+        "tool": "deployments.roll_back",
+        "arguments": {"service": "orders", "to_revision": 42},
     }
 
 

@@ -18,6 +18,7 @@ import asyncio
 import hashlib
 import json
 import multiprocessing
+import os
 import socket
 import sys
 import tempfile
@@ -41,7 +42,7 @@ READY_S = 120.0
 
 
 def serve(model: str, port: int, context: int) -> None:
-    """Serve the model until the process is ended."""
+    """Serve the model until the process is ended, or its parent is gone."""
     import xllamacpp  # type: ignore[import-not-found]  # installed for recording only
 
     parameters = xllamacpp.CommonParams()
@@ -52,9 +53,9 @@ def serve(model: str, port: int, context: int) -> None:
     parameters.n_parallel = 1
     parameters.cpuparams.n_threads = 2
     parameters.use_jinja = True
-    server = xllamacpp.Server(parameters)
-    while server is not None:
-        time.sleep(3600)
+    parent, server = os.getppid(), xllamacpp.Server(parameters)
+    while server is not None and os.getppid() == parent:
+        time.sleep(1)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ QUESTIONS = (
     "what does the runbook say about a bad deploy?",
 )
 # a slow model on a busy machine is waited for; what stands in the prompts is not changed by it
-LIMITS = Limits(steps=3, answer_tokens=320, seconds=900.0, prose_seconds=900.0)
+LIMITS = Limits(steps=2, answer_tokens=256, seconds=900.0, prose_seconds=900.0)
 
 
 def planner_at(base_url: str) -> ModelPlanner:

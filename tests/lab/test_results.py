@@ -92,6 +92,7 @@ def test_a_window_is_bad_from_four_failures_and_above_three_percent(
     tmp_path: Path, failures: int, requests: int, is_bad: bool
 ) -> None:
     window = [(n, "error" if n < failures else "ok") for n in range(requests)]
+    window += traffic(range(20, 23))
     ended = mitigated(tmp_path, window, [effect(1)])
     assert ended == (WINDOW_END_MS - ONSET_MS if is_bad else 1)
 
@@ -128,6 +129,7 @@ def test_the_end_of_the_failures_is_the_end_of_the_last_bad_window_in_any_order_
     tmp_path_factory: pytest.TempPathFactory, rows: list[Request], rng: Random
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
+    rows = [*rows, (23_500, "ok")]  # the log goes on: whatever failed has ended
     ended = mitigated(folder, rows)
     assert mitigated(folder, rng.sample(rows, len(rows))) == ended
     bad_ends = [
@@ -138,6 +140,10 @@ def test_the_end_of_the_failures_is_the_end_of_the_last_bad_window_in_any_order_
         if failed >= 4 and failed * 100 > 3 * len(outcomes)
     ]
     assert ended == max(bad_ends, default=-ONSET_MS)
+
+
+def test_failures_that_go_on_to_the_end_of_the_log_have_not_ended(tmp_path: Path) -> None:
+    assert mitigated(tmp_path, traffic(range(30), failing=15)) == -ONSET_MS
 
 
 def lab_at(folder: Path) -> Lab:
