@@ -166,7 +166,7 @@ def test_at_a_terminal_there_is_a_prompt_with_history_and_completion(desk: Desk)
     try:
         terminal.expect("loop4>")
         terminal.type("who is on c\t")
-        terminal.expect("who is on call for orders?")  # completed by the table's example
+        terminal.expect("all for orders?")  # completed by the table's example
         terminal.type("\r")
         terminal.expect(answer, "loop4>")
         terminal.type("\x1b[A\r")  # the line before, from the history
