@@ -64,10 +64,8 @@ def sentence(record: EvidenceRecord) -> Text | None:
     body = record.body
     match record.kind:
         case "triage":
-            impact = body["customer_impact_bp"]
-            share = f"{impact} bp of edge requests fail" if impact is not None else ""
             return Text("sees     ", style="bold").append(
-                f"{body['service']}: {body['severity']}, {body['reason']}; {share}"
+                f"{body['service']}: {body['severity']}, {body['reason']}"
             )
         case "finding" if body["agent"] == "incident":
             return _finding(body)

@@ -1,5 +1,7 @@
 """Cassettes that a person can read: bodies as JSON, a stream as its events, with what all of them
-share said once.
+share said once and a piece of plain text as {"+": text}.
+
+The time in a stream's events is that of its first one; all else comes back as it was.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import cast
 Body = dict[str, object]
 EVENT = "data: "
 DONE = "[DONE]"
+CHOICES, TIME, PIECE = "choices", "created", "+"
 ONE_LINE = ("response_format", "tools", "timings", "stream_options")
 
 
@@ -74,30 +77,47 @@ def _parts(said: str) -> Body:
             events = [DONE if d == DONE else json.loads(d) for d in datas]
         except ValueError:
             return {"text": said}
-        objects = [e for e in events if isinstance(e, dict)]
-        every = {
-            k: v
-            for k, v in (objects[0] if objects else {}).items()
-            if k != "choices" and all(o.get(k, ...) == v for o in objects)
-        }
-        return {
-            "every": every,
-            "events": [
-                {k: v for k, v in e.items() if k not in every} if isinstance(e, dict) else e
-                for e in events
-            ],
-        }
+        every = _shared([e for e in events if isinstance(e, dict)])
+        return {"every": every, "events": [_short(e, every) for e in events]}
     try:
         return {"json": json.loads(said)}
     except ValueError:
         return {"text": said}
 
 
+def _shared(events: list[Body]) -> Body:
+    """What all events have in common beside their choices, and the first one's time."""
+    first = events[0] if events else {}
+    return {
+        k: v
+        for k, v in first.items()
+        if k == TIME or (k != CHOICES and all(e.get(k, ...) == v for e in events))
+    }
+
+
+def _short(event: object, every: Body) -> object:
+    if not isinstance(event, dict):
+        return event
+    own: Body = {k: v for k, v in event.items() if k not in every}
+    choices = own.get(CHOICES)
+    delta = choices[0].get("delta") if isinstance(choices, list) and choices else None
+    text = delta.get("content") if isinstance(delta, dict) else None
+    return {PIECE: text} if isinstance(text, str) and _long({PIECE: text}) == own else own
+
+
+def _long(event: Body) -> Body:
+    """The event of a piece of plain text; any other event as it is."""
+    if PIECE not in event:
+        return event
+    delta = {"content": event[PIECE]}
+    return {CHOICES: [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
 def _whole(response: Body) -> str:
     if "events" in response:
         every = cast("Body", response.get("every", {}))
         blocks = [
-            DONE if e == DONE else json.dumps({**every, **cast("Body", e)}, separators=(",", ":"))
+            DONE if e == DONE else json.dumps({**every, **_long(cast("Body", e))})
             for e in cast("list[object]", response["events"])
         ]
         return "".join(f"{EVENT}{b}\n\n" for b in blocks)

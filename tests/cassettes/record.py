@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import httpx
 
@@ -46,7 +46,8 @@ def serve(model: str, port: int, context: int) -> None:
     import xllamacpp  # type: ignore[import-not-found]  # installed for recording only
 
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = model
+    os.chdir(Path(model).parent)  # the server names the model by this path in every answer
+    parameters.model.path = Path(model).name
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = port
     parameters.n_ctx = context
@@ -145,13 +146,13 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="record nothing; try the wire")
     told = parser.parse_args()
     if told.check:
-        with served(told.model, told.context) as url:
+        with served(told.model.resolve(), told.context) as url:
             check(url)
         return
     if not is_recording():
         raise SystemExit(f"{RECORD}=1 is not set: nothing is recorded")
     digest = hashlib.sha256(told.model.read_bytes()).hexdigest()
-    with served(told.model, told.context) as url:
+    with served(told.model.resolve(), told.context) as url:
         record(told.names, url)
     about = {"model": MODEL, "file": told.model.name, "sha256": digest, "server": "llama.cpp"}
     (RECORDED / "ABOUT").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
