@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -141,7 +142,7 @@ def measure(rounds: int) -> dict[str, Json]:
                 overheads.append(1000 * (aided.seconds - bare.seconds) / aided.turns)
                 tokens[name] = share.tokens
                 turns = max(turns, aided.turns)
-                fallbacks += [why for why, _ in share.fallbacks if "fact check" not in why]
+                fallbacks += [re.sub(r"\d+", "N", why) for why, _ in share.fallbacks]
         for recording in recordings.values():
             share = run_once(recording, planner_at(url, "greedy")).replayed.model
             largest = max(largest, share.largest_prompt if share else 0)

@@ -39,6 +39,7 @@ _NUMBER = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 _MEASURE = re.compile(
     r"(?<![\w.,:/-])(?P<number>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?:\s?(?P<unit>%|[A-Za-z]+))?(?![\w:/-])"
 )
+_MARKS = ("#", "*", "- ", "|", "`", ">", "+ ")
 _ROUND = "\"'()[]{},;:!?*"
 
 
@@ -150,11 +151,16 @@ class FactCheck:
 
 
 class SentenceStream:
-    """A stream of text to checked sentences, each as soon as it is whole."""
+    """A stream of text to checked sentences, each as soon as it is whole.
+
+    Small models end in a loop, and write headings: what is said twice or is no plain sentence
+    falls as well.
+    """
 
     def __init__(self, check: FactCheck) -> None:
         self._check = check
         self._held = ""
+        self._said: set[str] = set()
 
     def feed(self, text: str) -> list[Sentence]:
         """The sentences that this piece completes."""
@@ -170,7 +176,17 @@ class SentenceStream:
 
     def _judged(self, part: str) -> list[Sentence]:
         sentence = " ".join(part.split())
-        return [Sentence(sentence, self._check.fault(sentence))] if sentence else []
+        if not sentence:
+            return []
+        reason = self._form_fault(sentence) or self._check.fault(sentence)
+        self._said.add(sentence.casefold())
+        return [Sentence(sentence, reason)]
+
+    def _form_fault(self, sentence: str) -> str:
+        if sentence.casefold() in self._said:
+            return "says the same again"
+        is_plain = not sentence.startswith(_MARKS) and not sentence.endswith(":")
+        return "" if is_plain else "is no plain sentence"
 
 
 def split(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from tests.cassettes.readable import deserialize, serialize
 from tests.cassettes.stories import KEY, QUESTIONS, RECORDINGS, chat_story, planner_at, replay_story
 from tests.cassettes.tape import KEPT, RECORD, RECORDED, SYNTHETIC, tape
 
+STALE = "a prompt is not the recorded one; record anew with tests/cassettes/record.py"
 NOWHERE = "http://127.0.0.1:9/v1"  # nothing listens here: all answers are on the cassette
 CHAT = RECORDED / "chat.json"
 CASSETTES = sorted([*RECORDED.glob("*.json"), *SYNTHETIC.glob("*.json")])
@@ -35,7 +36,7 @@ def aided(name: str, root: Path) -> Replay:
     """The recording decided with the model of its cassette, all of which is played."""
     with tape(RECORDED / f"{name.removesuffix('.jsonl.gz')}.json") as played:
         replayed = asyncio.run(replay_story(name, root, planner_at(NOWHERE)))
-    assert played.left == 0
+    assert played.left == 0, STALE
     assert (played.played > 0) == bool(replayed.incidents), "in quiet times no model is asked"
     return replayed
 
@@ -57,7 +58,7 @@ def test_twelve_questions_are_answered_the_same_with_the_model(tmp_path: Path) -
     with tape(CHAT) as played:
         retold = asyncio.run(chat_story(tmp_path / "aided", planner_at(NOWHERE)))
     assert len(retold) == len(QUESTIONS) == 12
-    assert played.left == 0
+    assert played.left == 0, STALE
     assert played.played > 0
     for bare, told in zip(without, retold, strict=True):
         assert (bare.kind, bare.understood, bare.lines) == (told.kind, told.understood, told.lines)

@@ -104,7 +104,21 @@ def test_a_stream_in_pieces_is_judged_like_the_whole(sentences: list[str], size:
     assert pieces == checked(FACTS, text)[1]
 
 
-@given(st.lists(st.sampled_from([*TRUE, *FALSE.values()])))
+def test_a_loop_and_what_is_no_plain_sentence_are_dropped() -> None:
+    said = f"{TRUE[0]} {TRUE[0]}\n# orders v2\n- *orders v2 fails*:\nThe facts are:\n{TRUE[0]}"
+    shown, judged = checked(FACTS, said)
+    assert shown.count(TRUE[0]) == 1
+    assert [s.reason for s in judged] == [
+        "",
+        "says the same again",
+        "is no plain sentence",
+        "is no plain sentence",
+        "is no plain sentence",
+        "says the same again",
+    ]
+
+
+@given(st.lists(st.sampled_from([*TRUE, *FALSE.values()]), unique=True))
 def test_only_sentences_that_stand_are_shown(sentences: list[str]) -> None:
     shown, judged = checked(FACTS, " ".join(sentences))
     for sentence in judged:
