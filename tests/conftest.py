@@ -4,7 +4,36 @@ is.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("loop4", deadline=None)
 settings.load_profile("loop4")
+
+# modules that take more than a few seconds; `.ci/run --quick` leaves them out
+SLOW = frozenset(
+    {
+        "test_bad_disk",
+        "test_bad_input",
+        "test_bench_graph",
+        "test_bench_model",
+        "test_crash_anywhere",
+        "test_investigate",
+        "test_kill",
+        "test_model_planner",
+        "test_recorded",
+        "test_replay",
+        "test_replay_model",
+        "test_resume",
+        "test_rogues",
+        "test_talk",
+        "test_wheel",
+    }
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow modules."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
