@@ -13,15 +13,22 @@ settings.load_profile("loop4")
 # modules that take more than a few seconds; `.ci/run --quick` leaves them out
 SLOW = frozenset(
     {
+        "test_answers",
         "test_bad_disk",
+        "test_bad_endpoint",
         "test_bad_input",
         "test_bench_graph",
         "test_bench_model",
         "test_crash_anywhere",
+        "test_ingest",
         "test_investigate",
         "test_kill",
+        "test_lab_backend",
         "test_model_planner",
+        "test_prometheus",
+        "test_promql",
         "test_recorded",
+        "test_recording",
         "test_replay",
         "test_replay_model",
         "test_resume",
