@@ -4,11 +4,17 @@ is.
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 settings.register_profile("loop4", deadline=None)
 settings.load_profile("loop4")
+
+# Started with `&` in a script, a process ignores SIGINT and so do its children; tests send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # modules that take more than a few seconds; `.ci/run --quick` leaves them out
 SLOW = frozenset(

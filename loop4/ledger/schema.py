@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -211,13 +211,46 @@ outbox = Table(
     _int("done_ms"),
 )
 
+# who drives a run, until when; the fence rises with each new holder
+leases = Table(
+    "leases",
+    metadata,
+    _text("run_id", key=True),
+    _text("holder"),
+    _int("fence"),
+    _int("until_ms"),
+    _int("takeovers"),
+)
+
+# what people set for the whole fleet while it runs: pause, freezes, modes, limits
+parameters = Table(
+    "parameters",
+    metadata,
+    _text("name", key=True),
+    _text("value"),
+    _text("set_by"),
+    _int("set_ms"),
+    _int("until_ms"),
+)
+
+# signed tree heads of the evidence, as they went to the second place
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    _text("root"),
+    _text("key_id"),
+    _text("signature"),
+    _int("at_ms"),
+)
+
 # Hygiene against mistakes, not against an attacker: who owns the file can drop a trigger. The hash
 # chain is what shows a change. The insert trigger stops INSERT OR REPLACE, which skips the others.
 TRIGGERS = (
     *(
         f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        for table in ("evidence", "contents", "votes")
+        for table in ("evidence", "contents", "votes", "checkpoints")
         for verb in ("UPDATE", "DELETE")
     ),
     "CREATE TRIGGER evidence_no_replace BEFORE INSERT ON evidence "

@@ -126,7 +126,7 @@ def test_a_missing_file_is_not_made_for_a_reader(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("version", ["0", "2", "one", ""])
+@pytest.mark.parametrize("version", ["0", "3", "one", ""])
 def test_an_unknown_schema_version_is_refused_and_nothing_changes(
     tmp_path: Path, version: str
 ) -> None:
@@ -134,7 +134,7 @@ def test_an_unknown_schema_version_is_refused_and_nothing_changes(
     Ledger.open(path).close()
     _sql(path, "UPDATE meta SET value = ? WHERE key = 'schema_version'", version)
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match=f"schema version '{version}', this Loop4 reads 1"):
+    with pytest.raises(LedgerError, match=f"schema version '{version}', this Loop4 reads 2"):
         Ledger.open(path)
     assert path.read_bytes() == before
 
