@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from loop4.agents.agent import Agent, Brief, Report, fault_of
-from loop4.agents.planner.port import ModelNote, Planner, Refined
+from loop4.agents.planner.port import ModelNote, Planner, PlaybookPlanner, Refined
 from loop4.canonical import digest
 from loop4.domain import Finding, Json, Proposal, Severity
 from loop4.errors import LedgerError
@@ -31,6 +31,8 @@ ASK_LIMIT = 4
 async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
     """Run the playbooks in parallel; store findings and proposals; keep the reads that are
     cited.
+
+    Where a person is to be paged, the first look asks no model: the page does not wait for one.
     """
     with fleet.ledger.read() as tx:
         event = events.get(tx, state["event"])
@@ -48,7 +50,9 @@ async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
         reader=reader,
     )
     chosen = [a for a in fleet.agents if a.name in state["agents"]]
-    answers = await asyncio.gather(*(_ask(agent, brief, fleet.planner) for agent in chosen))
+    is_first_look = _pages_first(fleet, state)
+    planner: Planner = PlaybookPlanner() if is_first_look else fleet.planner
+    answers = await asyncio.gather(*(_ask(agent, brief, planner) for agent in chosen))
     findings: list[Finding] = []
     proposals: list[Proposal] = []
     violations: list[tuple[str, str]] = []
@@ -64,7 +68,15 @@ async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
         _check(agent, answer, reader, findings, proposals, violations)
     for note in notes:
         draft_model_note(fleet, state, note)
-    return _record(fleet, state, reader, findings, proposals, violations, missing)
+    recorded = _record(fleet, state, reader, findings, proposals, violations, missing)
+    return {**recorded, "asked": 0, "paged": "due"} if is_first_look else recorded
+
+
+def _pages_first(fleet: Fleet, state: RunState) -> bool:
+    """Whether people are told what the playbooks say before a model is asked."""
+    is_new = not state.get("asked", 0) and state.get("paged", "") != "done"
+    pages = fleet.severity.rule(Severity(state["severity"])).page
+    return is_new and bool(pages) and not isinstance(fleet.planner, PlaybookPlanner)
 
 
 def draft_model_note(fleet: Fleet, state: RunState, note: ModelNote) -> None:

@@ -14,6 +14,8 @@ from loop4.ledger import approvals, evidence, intents
 from loop4.ledger.evidence import EvidenceRecord
 from loop4.tools.work_items import ActionTaken, IncidentFacts, TimelineEntry
 
+UPDATES = ("oncall.page", "incidents.notify")  # each begins a new number of files
+
 
 def findings_of(fleet: Fleet, state: RunState) -> tuple[Finding, ...]:
     """The run's findings, most confident first; one that a crash lost is left out."""
@@ -85,7 +87,7 @@ def incident_facts(
     impact = triaged.get("customer_impact_bp")
     return IncidentFacts(
         incident_id=incident.incident_id,
-        update=1 + sum(a.tool in ("oncall.page", "incidents.notify") for a in acts),
+        update=1 + sum(a.tool in UPDATES for a in acts),
         severity=incident.severity,
         severity_name=rule.name,
         state=told,

@@ -5,11 +5,18 @@ gated items.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from loop4.agents.signal import incident_signal
 from loop4.domain import Incident, Severity
 from loop4.graphs.fleet import Fleet
-from loop4.graphs.incident_facts import findings_of, incident_facts, leading, timeline
+from loop4.graphs.incident_facts import (
+    UPDATES,
+    findings_of,
+    incident_facts,
+    leading,
+    timeline,
+)
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import NOTIFY, Item, Step
 from loop4.ledger import evidence, intents
@@ -26,6 +33,7 @@ from loop4.tools.work_items import (
     ActionTaken,
     FiledSignal,
     FollowUp,
+    IncidentFacts,
     PostmortemFacts,
     Rendered,
     date_of,
@@ -40,9 +48,32 @@ def first_notices(
     """SEV1 and SEV2: page, context package, customer draft, and the policy author's note, as one
     batch.
     """
-    rule = fleet.severity.rule(incident.severity)
-    if not rule.page:
-        return []
+    calls = _calls(fleet, incident, state, writes)
+    return _batch([*calls[:1], *_texts(fleet, incident, state, writes), *calls[1:]])
+
+
+def first_calls(
+    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
+) -> list[Step]:
+    """What of the first notices wakes people: it waits for no model."""
+    return _batch(_calls(fleet, incident, state, writes))
+
+
+def first_texts(
+    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
+) -> list[Step]:
+    """The rest of the first notices, which a model may word."""
+    return _batch(_texts(fleet, incident, state, writes))
+
+
+def _batch(items: Sequence[Item]) -> list[Step]:
+    return [Step(NOTIFY, tuple(items))] if items else []
+
+
+def _first_facts(
+    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
+) -> IncidentFacts:
+    """Page and context package have one number, also when a model was asked between them."""
     best = leading(findings_of(fleet, state))
     facts = incident_facts(
         fleet,
@@ -52,24 +83,40 @@ def first_notices(
         told="investigating",
         proposed=[ActionTaken(w.tool, w.target, "proposed to the gate") for w in writes],
     )
-    context = render_context(facts)
-    items = [
-        _item(
-            "incident",
-            "oncall.page",
-            render_page(facts, to=_people(fleet, incident, rule.page), context_path=context.path),
-            incident,
-        )
-    ]
-    if rule.context_package:
-        items.append(_item("incident", "incidents.write_context", context, incident))
-    if rule.customer_update and facts.impact_bp:
-        draft = render_customer_update(facts, product=_product(fleet))
-        items.append(_item("incident", "incidents.draft_customer_update", draft, incident))
+    with fleet.ledger.read() as tx:
+        of_this_run = intents.list_all(tx, run_id=state["run_id"])
+    return replace(facts, update=facts.update - sum(a.tool in UPDATES for a in of_this_run))
+
+
+def _calls(fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]) -> list[Item]:
+    rule = fleet.severity.rule(incident.severity)
+    if not rule.page:
+        return []
+    facts = _first_facts(fleet, incident, state, writes)
+    page = render_page(
+        facts,
+        to=_people(fleet, incident, rule.page),
+        context_path=render_context(facts).path,
+    )
+    items = [_item("incident", "oncall.page", page, incident)]
     if facts.impact_bp and facts.targets_breached:
         note = render_notification(facts, to=ROUTES)
         items.append(_item("incident", "incidents.notify", note, incident))
-    return [Step(NOTIFY, tuple(items))]
+    return items
+
+
+def _texts(fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]) -> list[Item]:
+    rule = fleet.severity.rule(incident.severity)
+    if not rule.page:
+        return []
+    facts = _first_facts(fleet, incident, state, writes)
+    items = []
+    if rule.context_package:
+        items.append(_item("incident", "incidents.write_context", render_context(facts), incident))
+    if rule.customer_update and facts.impact_bp:
+        draft = render_customer_update(facts, product=_product(fleet))
+        items.append(_item("incident", "incidents.draft_customer_update", draft, incident))
+    return items
 
 
 def escalation_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Item]:

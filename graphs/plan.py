@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from loop4.canonical import digest
-from loop4.domain import Event, EventKind, Json, JsonObject
+from loop4.domain import Event, EventKind, Incident, Json, JsonObject
 from loop4.errors import LedgerError
 from loop4.graphs import notices
 from loop4.graphs.close import close_run
@@ -46,6 +46,8 @@ def _after(fleet: Fleet, state: RunState) -> RunState:
     handed_over = state["phase"] == "handover" and bool(state.get("verified"))
     if state["phase"] == "request" or not state["agents"] or handed_over:
         return {"next": "report"}
+    if state.get("paged") == "due":
+        return {"plan": "", "paged": "done", "next": "agents"}
     now_ms = fleet.clock.now_ms()
     wake_ms = now_ms + WATCH_MS
     with fleet.drafts.transaction() as tx:
@@ -81,15 +83,28 @@ def _first(fleet: Fleet, state: RunState) -> RunState:
         phase = "act"
         proposals = fleet.drafts.get(state["proposals"])
         if proposals is None:  # a crash lost what the agents said; they only read, so ask again
-            return {"plan": "", "asked": state["asked"] - 1, "next": "agents"}
-        writes = order(_items(proposals))[:MAX_WRITES]
-        is_news = state["asked"] == 1
-        steps = notices.first_notices(fleet, incident, state, writes) if is_news else []
-        steps += [Step(WRITE, (item,)) for item in writes]
+            return {"plan": "", "asked": max(0, state["asked"] - 1), "next": "agents"}
+        steps = _told_and_done(fleet, incident, state, order(_items(proposals))[:MAX_WRITES])
     if not steps:
         told: RunState = {**state, "phase": phase}
         return {"plan": "", "step": 0, "phase": phase, **_after(fleet, told)}
     return {"plan": put_steps(fleet, steps), "step": 0, "phase": phase, "next": "gate"}
+
+
+def _told_and_done(
+    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
+) -> list[Step]:
+    """Whom to tell and what to do. With a model the page goes out alone, before it is asked."""
+    match state.get("paged", ""), state["asked"]:
+        case "due", _:
+            return notices.first_calls(fleet, incident, state, writes)
+        case "done", 1:
+            told = notices.first_texts(fleet, incident, state, writes)
+        case "", 1:
+            told = notices.first_notices(fleet, incident, state, writes)
+        case _:
+            told = []
+    return [*told, *(Step(WRITE, (item,)) for item in writes)]
 
 
 def order(items: Sequence[tuple[Item, bool, int]]) -> list[Item]:

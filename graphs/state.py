@@ -31,6 +31,7 @@ class RunState(TypedDict, total=False):
     wake_at_ms: int
     acted_at_ms: int  # when the last write took effect, 0 if none did
     asked: int  # how often the agents were asked
+    paged: str  # with a model, first look only: "due" until people are told, then "done"
     ask_again_ms: int  # when they are asked again if no act could be proposed
     checks: int  # how often verification has looked
     verified: str  # "", pass, fail, no_data

@@ -238,3 +238,32 @@ def test_a_planner_that_raises_is_the_playbook(tmp_path: Path) -> None:
     assert broken.incidents == without.incidents
     assert {n["fallback"] for n in broken.notes} == {"raised RuntimeError"}
     assert "sk-broken" not in broken.text
+
+
+def test_the_page_goes_out_before_the_model_is_asked(tmp_path: Path) -> None:
+    pages_when_asked: list[int] = []
+
+    class Slow(PlaybookPlanner):
+        async def refine(self, agent: Agent, brief: Brief, report: Report) -> Refined:
+            pages_when_asked.append(len(list((tmp_path / "operations").rglob("page-*.md"))))
+            return Refined(report)
+
+        async def write(self, kind: str, facts: ProseFacts) -> Written:
+            pages_when_asked.append(len(list((tmp_path / "operations").rglob("page-*.md"))))
+            return Written(facts.template)
+
+    class Model:  # no PlaybookPlanner by type, as a model's is none
+        def __init__(self) -> None:
+            self.refine, self.write = Slow().refine, Slow().write
+
+        async def close(self) -> None:
+            return None
+
+    tale = tell(tmp_path, ToyWorld(), Model(), lies=False)
+    assert tale.effects == ("roll_back orders 41",)
+    assert [i[1] for i in tale.incidents] == ["resolved"]
+    assert pages_when_asked
+    assert set(pages_when_asked) == {1}
+    names = [p.name for p in (tmp_path / "operations").rglob("*.md")]
+    assert names.count("page-01.md") == names.count("context-01.md") == 1
+    assert "page-02.md" not in names
