@@ -121,12 +121,16 @@ def _texts(fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[I
 
 def escalation_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Item]:
     """A page that says what the fleet could not or may not do."""
-    reason = _why_handed_over(fleet, incident, state)
+    return [page_of(fleet, incident, state, _why_handed_over(fleet, incident, state))]
+
+
+def page_of(fleet: Fleet, incident: Incident, state: RunState, reason: str) -> Item:
+    """The page that hands an incident to a person."""
     facts = incident_facts(
         fleet, incident, state, summary=f"A person must own this: {reason}", told="escalated"
     )
     page = render_page(facts, to=_people(fleet, incident, ("primary",)))
-    return [_item("incident", "oncall.page", page, incident)]
+    return _item("incident", "oncall.page", page, incident)
 
 
 def closing_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Item]:

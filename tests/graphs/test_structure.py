@@ -19,12 +19,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 
-from loop4.graphs import ask_agents, plan
+from loop4.graphs import ask_agents, notices, plan
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.guard import GraphViolation, guarded
 from loop4.graphs.operations import WAYS, compiled
 from loop4.graphs.saver import ShortVersionSaver
 from loop4.graphs.state import CHANNELS, RECURSION_LIMIT, RunState
+from loop4.graphs.steps import Item
 from tests.graphs.conftest import Stage, breach, run
 
 Edges = set[tuple[str, str]]
@@ -231,7 +232,40 @@ def test_a_node_that_breaks_out_fails_its_run_before_anything_happens(
             assert "agents" in str(violation.body["what"])
             assert [i.state for i in play.incidents()] == ["escalated"]
             assert play.open_runs() == ()
+            for _ in range(3):  # a person is told, once
+                await play.session.runner.resume()
+            (page,) = stage.files()
+            assert "the run failed" in (stage.operations / page).read_text(encoding="utf-8")
+            (told,) = [r for r in play.records("decision") if r.body["effect"] == "allow"]
+            assert told.body["tool"] == "oncall.page"
+            assert play.toy.effects == []
             assert play.chain_holds()
 
     monkeypatch.setattr(ask_agents, "ask_agents", breaks_out)
+    run(story())
+
+
+def test_a_promised_page_that_the_gate_denies_is_written_down_and_not_tried_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks_out(fleet: Fleet, state: RunState) -> object:
+        return {"permit": "mine"}
+
+    def no_item(*_: object) -> Item:
+        return Item("incident", "oncall.page", "elsewhere", "orders", {"path": "/etc/page"}, "")
+
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            play.toy.run(10)
+            await play.session.runner.handle(breach(stage))
+            for _ in range(3):
+                await play.session.runner.resume()
+            (denied,) = play.records("decision")
+            assert denied.body["effect"] == "deny"
+            assert stage.files() == []
+            assert play.chain_holds()
+
+    monkeypatch.setattr(ask_agents, "ask_agents", breaks_out)
+    monkeypatch.setattr(notices, "page_of", no_item)
     run(story())
