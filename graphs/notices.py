@@ -48,8 +48,9 @@ def first_notices(
     """SEV1 and SEV2: page, context package, customer draft, and the policy author's note, as one
     batch.
     """
-    calls = _calls(fleet, incident, state, writes)
-    return _batch([*calls[:1], *_texts(fleet, incident, state, writes), *calls[1:]])
+    return _batch(
+        [*_calls(fleet, incident, state, writes), *_texts(fleet, incident, state, writes)]
+    )
 
 
 def first_calls(
