@@ -16,6 +16,7 @@ from loop4.domain import (
 )
 from loop4.graphs.approve import hitl_request
 from loop4.graphs.fleet import Fleet
+from loop4.graphs.promises import promise_reminders
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import WRITE, Item, Step, candidate_for, read_steps
 from loop4.ledger import approvals, evidence, runs
@@ -215,6 +216,7 @@ def _ask(fleet: Fleet, state: RunState, tx: Tx, judged: Judged, now_ms: int) -> 
         run_id=state["run_id"],
         payload=payload,
     )
+    promise_reminders(tx, approval, run_id=state["run_id"], incident_id=state["incident_id"])
     runs.set_state(
         tx,
         state["run_id"],

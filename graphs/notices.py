@@ -1,45 +1,40 @@
-"""Whom to tell what, and when: at the start, when a person must own it, and at the end. All as
-gated items.
+"""Whom to tell what, and when: at the start, while a request waits, and when a person must own it.
+All as gated items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
-from loop4.agents.signal import incident_signal
-from loop4.domain import Incident, Severity
+from loop4.domain import Incident, Json
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.incident_facts import (
     UPDATES,
     findings_of,
     incident_facts,
     leading,
-    timeline,
 )
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import NOTIFY, Item, Step
 from loop4.ledger import evidence, intents
+from loop4.ledger.approvals import Request
 from loop4.tools.incident_messages import (
     render_context,
     render_customer_update,
     render_notification,
     render_page,
 )
-from loop4.tools.postmortems import render_postmortem
-from loop4.tools.signals import render_signal
-from loop4.tools.templates import read_template
 from loop4.tools.work_items import (
     ActionTaken,
-    FiledSignal,
-    FollowUp,
     IncidentFacts,
-    PostmortemFacts,
     Rendered,
-    date_of,
+    utc,
 )
 
 ROUTES = "operations-policy-author"
+PRIMARY = ("primary",)
 
 
 def first_notices(
@@ -99,10 +94,10 @@ def _calls(fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[I
         to=_people(fleet, incident, rule.page),
         context_path=render_context(facts).path,
     )
-    items = [_item("incident", "oncall.page", page, incident)]
+    items = [item_of("incident", "oncall.page", page, incident)]
     if facts.impact_bp and facts.targets_breached:
         note = render_notification(facts, to=ROUTES)
-        items.append(_item("incident", "incidents.notify", note, incident))
+        items.append(item_of("incident", "incidents.notify", note, incident))
     return items
 
 
@@ -113,10 +108,12 @@ def _texts(fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[I
     facts = _first_facts(fleet, incident, state, writes)
     items = []
     if rule.context_package:
-        items.append(_item("incident", "incidents.write_context", render_context(facts), incident))
+        items.append(
+            item_of("incident", "incidents.write_context", render_context(facts), incident)
+        )
     if rule.customer_update and facts.impact_bp:
         draft = render_customer_update(facts, product=_product(fleet))
-        items.append(_item("incident", "incidents.draft_customer_update", draft, incident))
+        items.append(item_of("incident", "incidents.draft_customer_update", draft, incident))
     return items
 
 
@@ -130,108 +127,40 @@ def page_of(fleet: Fleet, incident: Incident, state: RunState, reason: str) -> I
     facts = incident_facts(
         fleet, incident, state, summary=f"A person must own this: {reason}", told="escalated"
     )
-    page = render_page(facts, to=_people(fleet, incident, ("primary",)))
-    return _item("incident", "oncall.page", page, incident)
+    page = render_page(facts, to=_people(fleet, incident, PRIMARY))
+    return item_of("incident", "oncall.page", page, incident)
 
 
-def closing_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Item]:
-    """Postmortem where it is due, its signal, and the note that the state changed; nothing after a
-    mere request.
-    """
-    if state["phase"] == "request" or not state["agents"]:
-        return []
-    verified = state.get("verified") == "pass"
-    best = leading(findings_of(fleet, state))
-    claim = best.claim if best else "the cause is not known"
+def reminder(fleet: Fleet, incident: Incident, state: RunState, asked: Request) -> Item:
+    """The note that a request still waits: to those who may answer it."""
     facts = incident_facts(
-        fleet,
-        incident,
-        state,
-        summary=claim,
-        told="resolved" if verified else "escalated",
+        fleet, incident, state, summary=_still_waits(asked), told="waiting for approval"
     )
-    signal = incident_signal(
-        incident.incident_id,
-        best.subject if best and best.kind == "external_dependency" else incident.service,
-        best.kind if best else "unknown",
-        claim,
-    )
-    filed = render_signal(
-        signal,
-        at_ms=facts.now_ms,
-        template="",
-    )
-    items = [_item("signal", "signals.file", filed, incident)]
-    rule = fleet.severity.rule(incident.severity)
-    if rule.postmortem == "always":
-        items.append(
-            _item(
-                "incident",
-                "incidents.write_postmortem",
-                _postmortem(fleet, incident, state, filed),
-                incident,
-            )
-        )
-    if rule.page:
-        items.append(
-            _item(
-                "incident",
-                "incidents.notify",
-                render_notification(facts, to="on-call, " + ROUTES),
-                incident,
-            )
-        )
-    return items
-
-
-def _postmortem(fleet: Fleet, incident: Incident, state: RunState, filed: Rendered) -> Rendered:
-    findings = findings_of(fleet, state)
-    best = leading(findings)
-    cause = best.claim if best else "The evidence at hand does not explain it."
-    verified = state.get("verified") == "pass"
-    facts = incident_facts(
-        fleet, incident, state, summary=cause, told="resolved" if verified else "escalated"
-    )
-    name = filed.path.rsplit("/", 1)[-1].removesuffix(".md")
-    whys = [cause]
-    if best is not None and best.kind == "guilty_change":
-        whys.append("The change reached customers before its own telemetry was compared.")
-    due = date_of(facts.now_ms + 7 * 86_400_000)
-    operations = fleet.operations
-    return render_postmortem(
-        PostmortemFacts(
-            incident=facts,
-            started_ms=0,
-            resolved_ms=facts.now_ms if verified else 0,
-            timeline=timeline(fleet, incident),
-            root_cause=cause,
-            five_whys=tuple(whys),
-            signals=(
-                FiledSignal(
-                    name, "what this incident asks of the product", "technical", filed.path
-                ),
-            ),
-            runbook=_runbook(fleet, incident),
-            gaps={"Delivery": "a fault reached a share of traffic that only a person may undo"}
-            if best is not None
-            and best.kind == "guilty_change"
-            and incident.severity in (Severity.SEV1, Severity.SEV2)
-            else {},
-            follow_ups=(FollowUp("Review this postmortem", "on-call", due),),
-            contributing=tuple(c for f in findings[:1] for c in f.counter_evidence),
+    return item_of(
+        "incident",
+        "incidents.notify",
+        render_notification(
+            facts, to=f"{asked.approval.role}, {_people(fleet, incident, PRIMARY)}"
         ),
-        read_template(operations, "postmortem") if operations is not None else "",
+        incident,
     )
 
 
-def _runbook(fleet: Fleet, incident: Incident) -> str:
-    """The runbook that an act of this incident claimed, if one did."""
-    with fleet.ledger.read() as tx:
-        acts = intents.list_all(tx, incident_id=incident.incident_id)
-    tools = {a.tool for a in acts}
-    return next(
-        (r.name for r in fleet.runbooks if tools & {s.tool for s in r.steps}),
-        "",
+def second_page(fleet: Fleet, incident: Incident, state: RunState, asked: Request) -> Item:
+    """The page to the secondary, shortly before a request expires."""
+    facts = incident_facts(
+        fleet, incident, state, summary=_still_waits(asked), told="waiting for approval"
+    )
+    page = render_page(facts, to=_people(fleet, incident, ("secondary",)))
+    return item_of("incident", "oncall.page", page, incident)
+
+
+def _still_waits(asked: Request) -> str:
+    action = cast("Sequence[Mapping[str, Json]]", asked.payload["action_requests"])[0]
+    until = asked.approval.expires_ms
+    return (
+        f"Nobody has answered yet: {action['name']}, {asked.approval.need} of role "
+        f"{asked.approval.role} needed until {utc(until)}; then it expires and nothing is done"
     )
 
 
@@ -273,7 +202,8 @@ def _product(fleet: Fleet) -> str:
     return edges[0].name if edges else "our service"
 
 
-def _item(agent: str, tool: str, rendered: Rendered, incident: Incident) -> Item:
+def item_of(agent: str, tool: str, rendered: Rendered, incident: Incident) -> Item:
+    """A rendered text as an action for the gate."""
     return Item(
         agent=agent,
         tool=tool,

@@ -10,6 +10,7 @@ from typing import cast
 from loop4.domain import JsonObject, Reading
 from loop4.graphs import notices
 from loop4.graphs.close import close_run
+from loop4.graphs.closing import closing_notices
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import NOTIFY, WRITE, Step, put_steps, read_steps
@@ -20,7 +21,7 @@ def report(fleet: Fleet, state: RunState) -> RunState:
     """Plan the closing notices (postmortem, signal, status), or close at once when there is nothing
     to say.
     """
-    items = notices.closing_notices(fleet, fleet.incident(state["incident_id"]), state)
+    items = closing_notices(fleet, fleet.incident(state["incident_id"]), state)
     if not items:
         with fleet.drafts.transaction() as tx:
             close_run(tx, state, fleet.clock.now_ms())

@@ -17,9 +17,10 @@ from langgraph.types import Command
 
 from loop4.domain import ApprovalState, Event, Incident, IntentState, Json, Reading, Severity
 from loop4.errors import LedgerError, Loop4Error
+from loop4.graphs.deliveries import keep_promises
 from loop4.graphs.fleet import Fleet
-from loop4.graphs.handover import hand_over, promise
 from loop4.graphs.operations import compiled
+from loop4.graphs.promises import promise_handover
 from loop4.graphs.recovery import breached_targets, check_recovery, overall
 from loop4.graphs.state import GRAPH_VERSION, RECURSION_LIMIT, RunState
 from loop4.graphs.triage import measure, reader_for, related
@@ -110,7 +111,7 @@ class Runner:
 
     async def resume(self) -> tuple[str, ...]:
         """Continue every open run that can go on: crashed legs, closed approvals, due wake-ups.
-        Their ids. People are paged for runs that failed.
+        Their ids. Promised notices that are due are sent.
 
         Expired requests are closed first. A run of another graph version is left alone.
         """
@@ -132,7 +133,7 @@ class Runner:
                 continue
             if await self._continue(run, now_ms):
                 moved.append(run.run_id)
-        await hand_over(fleet)
+        await keep_promises(fleet)
         return tuple(moved)
 
     async def _adopt(self, event: Event) -> None:
@@ -280,7 +281,7 @@ class Runner:
                     locks.release(tx, intent.target, intent.action_id)
             runs.set_state(tx, run_id, runs.RunState.FAILED, now_ms=now_ms)
             incidents.update(tx, incident_id, state="escalated")
-            promise(tx, run_id, incident_id, f"the run failed: {what}", now_ms=now_ms)
+            promise_handover(tx, run_id, incident_id, f"the run failed: {what}", now_ms=now_ms)
 
     def _config(self, run_id: str) -> RunnableConfig:
         return cast(

@@ -266,3 +266,55 @@ def test_in_observe_everything_is_judged_and_recorded_and_nothing_is_done(stage:
             assert "require_approval" in {r.body["decided"] for r in play.records("decision")}
 
     run(story())
+
+
+def test_who_does_not_answer_is_reminded_and_then_the_secondary_is_paged(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            approval = asked.approval
+            span_s = (approval.expires_ms - approval.requested_ms) // 1000
+            before = set(stage.files())
+
+            play.toy.run(span_s // 2 - 5)
+            await play.session.runner.resume()
+            assert set(stage.files()) == before
+            play.toy.run(10)
+            await play.session.runner.resume()
+            await play.session.runner.resume()
+            (note,) = set(stage.files()) - before
+            text = (stage.operations / note).read_text(encoding="utf-8")
+            assert "/notification-" in note
+            assert "Nobody has answered yet: deployments.roll_back" in text
+            assert "on-call" in text
+
+            play.toy.run(span_s * 80 // 100 - span_s // 2)
+            await play.session.runner.resume()
+            (page,) = set(stage.files()) - before - {note}
+            text = (stage.operations / page).read_text(encoding="utf-8")
+            assert "/page-" in page
+            assert "platform-on-call" in text
+            assert play.toy.effects == []
+
+            assert play.vote(approval.approval_id)
+            await play.resolved()
+            assert play.toy.effects == ["roll_back orders 41"]
+            assert play.chain_holds()
+
+    run(story())
+
+
+def test_nobody_is_reminded_of_what_was_answered(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            assert play.vote(asked.approval.approval_id, approve=False)
+            await play.session.runner.resume()
+            before = set(stage.files())
+            play.toy.run((asked.approval.expires_ms - asked.approval.requested_ms) // 1000 - 60)
+            await play.session.runner.resume()
+            assert not [f for f in set(stage.files()) - before if "notification" in f]
+
+    run(story())
