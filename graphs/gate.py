@@ -202,6 +202,8 @@ def _ask(fleet: Fleet, state: RunState, tx: Tx, judged: Judged, now_ms: int) -> 
         {
             "approval_id": approval_id,
             "target": action.target,
+            "service": action.service,
+            "environment": action.environment,
             "action_digest": judged.digest,
             "role": need.role,
             "expires_ms": approval.expires_ms,

@@ -1,4 +1,4 @@
-"""`loop4 approvals list | approve | reject`: the open questions, and one person's answer.
+"""`loop4 approvals list | show | approve | reject | edit`: open questions, one person's answer.
 
 The voter is whoever holds the token in LOOP4_TOKEN, looked up in people.yaml; nothing on the
 command line names a person.
@@ -57,6 +57,37 @@ def list_requests(
 
 
 @app.command()
+def show(
+    approval_id: IdArgument,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print one request: the exact action, why it is asked, and what became of it."""
+    from loop4.errors import Loop4Error
+    from loop4.ledger import approvals, evidence
+
+    with open_ledger(data) as ledger, ledger.read() as tx:
+        request = approvals.get(tx, approval_id)
+        if request is None:
+            raise Loop4Error(plain(f"approval {approval_id!r} is unknown; see `approvals list`"))
+        records = [
+            r
+            for r in evidence.list_records(tx, request.incident_id)
+            if r.action_id == request.approval.action_id
+        ]
+    history = [
+        {"seq": r.seq, "at_ms": r.at_ms, "kind": r.kind, "body": dict(r.body)} for r in records
+    ]
+    if as_json:
+        body = {**_as_json(request, _now_ms()), "history": history}
+        typer.echo(json.dumps(body, indent=2))
+        return
+    _print(request, _now_ms())
+    for record in records:
+        typer.echo(plain(f"    {utc(record.at_ms)}  {_history_line(record.kind, record.body)}"))
+
+
+@app.command()
 def approve(
     approval_id: IdArgument,
     data: DataOption = None,
@@ -76,6 +107,56 @@ def reject(
 ) -> None:
     """Vote no, as the person whose token is in LOOP4_TOKEN. One no closes the request."""
     _vote(approval_id, False, data, operations, as_json=as_json)
+
+
+@app.command()
+def edit(
+    approval_id: IdArgument,
+    changes: Annotated[
+        list[str],
+        typer.Option("--set", metavar="NAME=VALUE", help="An argument's new value; repeatable."),
+    ],
+    data: DataOption = None,
+    operations: OperationsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reject the request and ask for the changed action instead; somebody else must approve it."""
+    from loop4.errors import Loop4Error
+    from loop4.ledger.approval_edits import edit as submit
+
+    wanted = dict(_change(text) for text in changes)
+    person = _voter(operations)
+    with open_ledger(data, read_only=False) as ledger, ledger.transaction() as tx:
+        edited = submit(tx, approval_id, person.name, person.roles, wanted, _now_ms())
+    if as_json:
+        body = {
+            "approval_id": approval_id,
+            "person": person.name,
+            "accepted": edited.accepted,
+            "reason": edited.reason,
+            "event_id": edited.event_id,
+        }
+        typer.echo(json.dumps(body, indent=2))
+    if not edited.accepted:
+        raise typer.Exit(1) if as_json else Loop4Error(plain(f"edit refused: {edited.reason}"))
+    if not as_json:
+        typer.echo(
+            f"{person.name} rejected {plain(approval_id)} and asks for the changed action; "
+            "`loop4 resume` has it judged"
+        )
+
+
+def _change(text: str) -> tuple[str, str | int | bool]:
+    """NAME=VALUE with the value as JSON where it is a number or a truth value, else as text."""
+    from loop4.errors import UsageError
+
+    name, mark, value = text.partition("=")
+    if not mark or not name:
+        raise UsageError(f"--set {text!r}: expected NAME=VALUE")
+    if value in ("true", "false"):
+        return name, value == "true"
+    digits = value.removeprefix("-")
+    return name, int(value) if digits.isascii() and digits.isdecimal() else value
 
 
 def _vote(
@@ -164,6 +245,27 @@ def _print(request: Request, now_ms: int) -> None:
     lines += [f"    {request.reason}"] if request.reason else []
     for line in lines:
         typer.echo(plain(line))
+
+
+def _history_line(kind: str, body: JsonObject) -> str:
+    """One record of an action's way in a few words."""
+    match kind:
+        case "decision":
+            rules, reasons = body.get("rules"), body.get("reasons")
+            why = [str(r) for r in (*_list(rules), *_list(reasons))]
+            return f"gate: {body.get('effect')} by {'; '.join(why) or 'no rule'}"
+        case "vote":
+            word = "yes" if body.get("approve") else "no"
+            refused = f", refused: {body['reason']}" if not body.get("accepted") else ""
+            return f"vote: {body.get('person')} {word}{refused}"
+        case "outcome":
+            return f"outcome: {body.get('state')} {body.get('detail')}"
+        case _:
+            return f"{kind}: {body.get('reason') or body.get('state') or ''}".rstrip(": ")
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _as_json(request: Request, now_ms: int) -> dict[str, object]:

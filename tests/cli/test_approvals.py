@@ -9,8 +9,8 @@ from typing import TypeAlias
 import pytest
 
 from loop4.cli.main import main
-from loop4.domain import Approval, ApprovalState
-from loop4.ledger import approvals, evidence, outbox
+from loop4.domain import Approval, ApprovalState, JsonObject
+from loop4.ledger import approvals, events, evidence, outbox
 from loop4.ledger.ledger import Ledger
 from loop4.policies.people import Person, render, token_digest
 
@@ -201,3 +201,77 @@ def test_voting_makes_no_ledger_where_there_is_none(
     assert main(["approvals", "approve", "ap-1", "--data", str(empty)]) == 1
     assert "there is no such file" in capsys.readouterr().err
     assert list(empty.iterdir()) == []
+
+
+def test_show_tells_the_action_and_its_history(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Ledger.open(data / "ledger.db") as ledger, ledger.transaction() as tx:
+        body: JsonObject = {"effect": "require_approval", "rules": ["wide"], "reasons": ["why"]}
+        evidence.append(tx, "decision", "INC-1", "run-1", body, at_ms=1, action_id="act-1")
+    assert main(["approvals", "reject", "ap-1"]) == 0
+    capsys.readouterr()
+    assert main(["approvals", "show", "ap-1"]) == 0
+    out = capsys.readouterr().out
+    assert 'deployments.roll_back {"service": "orders", "to_revision": 1}' in out
+    assert "gate: require_approval by wide; why" in out
+    assert "vote: dana no" in out
+    assert main(["approvals", "show", "ap-1", "--json"]) == 0
+    assert [h["kind"] for h in json.loads(capsys.readouterr().out)["history"]] == [
+        "decision",
+        "vote",
+    ]
+    assert main(["approvals", "show", "nobody"]) == 1
+    assert "'nobody' is unknown" in capsys.readouterr().err
+
+
+def test_edit_asks_for_the_changed_action_in_the_persons_name(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    with Ledger.open(data / "ledger.db") as ledger, ledger.transaction() as tx:
+        approvals.request(
+            tx,
+            Approval(
+                "ap-full",
+                "act-2",
+                "digest",
+                "policy",
+                ApprovalState.PENDING,
+                "remediation",
+                "on-call",
+                1,
+                now_ms,
+                now_ms + HOUR_MS,
+            ),
+            incident_id="INC-1",
+            run_id="run-1",
+            payload={
+                "action_requests": [
+                    {
+                        "name": "deployments.roll_back",
+                        "args": {"service": "orders", "to_revision": 1},
+                        "description": "",
+                    }
+                ],
+                "loop4": {"target": "orders", "service": "orders", "environment": "lab"},
+            },
+        )
+    assert main(["approvals", "edit", "ap-full", "--set", "to_revision"]) == 2
+    assert "expected NAME=VALUE" in capsys.readouterr().err
+    assert main(["approvals", "edit", "ap-1", "--set", "to_revision=2"]) == 1
+    assert "does not say which service" in capsys.readouterr().err
+    assert state(data, "ap-full") == "pending"
+    assert main(["approvals", "edit", "ap-full", "--set", "to_revision=2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["accepted"] is True
+    assert state(data, "ap-full") == "rejected"
+    with Ledger.open(data / "ledger.db", read_only=True) as ledger, ledger.read() as tx:
+        (event,) = events.unassigned(tx)
+    assert event.event_id == said["event_id"]
+    assert event.requester == "dana"
+    assert event.request == {
+        "tool": "deployments.roll_back",
+        "target": "orders",
+        "arguments": {"service": "orders", "to_revision": 2},
+    }
