@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
@@ -125,6 +126,8 @@ class Endpoint:
             from langchain_openai import ChatOpenAI
             from pydantic import SecretStr
 
+            # it would print what a broken answer holds; the answer itself is judged by us
+            warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
             s = self.settings
             self._loop = loop
             self._wire = httpx2.AsyncClient(timeout=s.timeout_s)
@@ -169,6 +172,7 @@ class Endpoint:
         """
         import httpx2
         import openai
+        from langchain_core.exceptions import LangChainException
 
         name = self._name()
         try:
@@ -186,7 +190,7 @@ class Endpoint:
             raise EndpointError(
                 Trouble.UNREACHABLE, f"{name} cannot be reached; is it running?"
             ) from None
-        except httpx2.TransportError:
+        except (httpx2.TransportError, httpx2.StreamError):
             raise EndpointError(
                 Trouble.CUT, f"the answer of {name} was cut in the middle"
             ) from None
@@ -196,11 +200,15 @@ class Endpoint:
             ) from None
         except (
             openai.OpenAIError,
-            ValueError,
-            TypeError,
-            KeyError,
-            IndexError,
+            httpx2.HTTPError,
+            LangChainException,
+            ArithmeticError,
+            AssertionError,
             AttributeError,
+            LookupError,
+            RuntimeError,  # RecursionError among them: nesting without end
+            TypeError,
+            ValueError,
         ) as error:
             raise EndpointError(
                 Trouble.GARBAGE,

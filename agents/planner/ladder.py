@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -57,25 +57,24 @@ class Ladder:
         """The rung, if one was found already."""
         return self._found
 
-    async def rung(self) -> Rung | None:
+    async def rung(self, ask: Callable[[Request], Awaitable[Answer]] | None = None) -> Rung | None:
         """The best rung that works; None when none does (asked again next time).
 
-        Raises EndpointError when the endpoint does not answer at all.
+        `ask` makes the probing turns where they are booked. Raises what it raises, and
+        EndpointError when the endpoint does not answer at all.
         """
         async with self._lock:
             if self._found is None:
-                self._found = await self._find()
+                self._found = await self._find(ask or self._endpoint.ask)
             return self._found
 
-    async def _find(self) -> Rung | None:
+    async def _find(self, ask: Callable[[Request], Awaitable[Answer]]) -> Rung | None:
         mode = self._endpoint.settings.tool_mode
         if mode is not ToolMode.AUTO:
             return Rung(mode.value)
         for rung in Rung:
             try:
-                answer = await self._endpoint.ask(
-                    replace(request(rung, _PROBE_TEXT, (PROBE,)), answer_tokens=60)
-                )
+                answer = await ask(replace(request(rung, _PROBE_TEXT, (PROBE,)), answer_tokens=60))
             except EndpointError as error:
                 if error.trouble not in _NEXT or rung is Rung.PARSE:
                     raise
@@ -133,16 +132,22 @@ def _plain(message: Message) -> Message:
 def calls_of(answer: Answer, tools: Sequence[Tool]) -> tuple[Call, ...] | Fault:
     """The calls of an answer, each known and well formed, or what is wrong.
 
-    Native calls count first; else the first JSON object of the text.
+    Native calls count first; else the first JSON object of the text. An answer that was cut at its
+    length and cannot be used is told so, whatever its rest looks like.
     """
+    found = _found(answer, tools)
+    if isinstance(found, Fault) and answer.finish == "length":
+        return Fault("the answer was too long and was cut; give a shorter one")
+    return found
+
+
+def _found(answer: Answer, tools: Sequence[Tool]) -> tuple[Call, ...] | Fault:
     if answer.calls:
         return _checked(answer.calls, tools)
     if answer.finish == "content_filter":
         return Fault("a filter of the endpoint stopped the answer")
     body = first_object(answer.text)
     if body is None:
-        if answer.finish == "length":
-            return Fault("the answer was too long and was cut")
         return Fault("there was no tool call in the answer" if answer.text else "it was empty")
     inner = body.get("call", body)
     call = inner if isinstance(inner, dict) else body

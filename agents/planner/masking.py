@@ -2,11 +2,15 @@
 
 In: `Masker.mask` puts a placeholder for each one; the same value has the same placeholder within a
 run, and `unmask` puts them back (for a query that runs on our side). Out: `scrub` removes for good.
+
+What has a known form is found first, in the whole text; what only looks random is judged after it.
+Paths below `work/` and our own ids look random and are not: there each part is judged alone.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 REMOVED = "[removed]"
 PASSES = 4
@@ -36,12 +40,21 @@ _SECRETS = re.compile(
             + r"\b[\"']?\s*(?:[=:]{1,2}>?|\bis\b|\bwas\b)\s*(?:(?:bearer|basic)\s+)?)"
             r"(?P<password>" + _VALUE + ")",
             r"(?P<email>[A-Za-z0-9._%+-]{1,64}[@＠][A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+)",  # noqa: RUF001  (a full-width @ is one too)
-            r"(?P<random>\b(?=[A-Za-z0-9+/_-]*[a-z])(?=[A-Za-z0-9+/_-]*[A-Z])"
-            r"(?=[A-Za-z0-9+/_-]*[0-9])[A-Za-z0-9+/_-]{24,}={0,2})",
         )
     ),
     re.DOTALL,
 )
+_RANDOM = re.compile(
+    r"\b(?=[A-Za-z0-9+/_-]*[a-z])(?=[A-Za-z0-9+/_-]*[A-Z])"
+    r"(?=[A-Za-z0-9+/_-]*[0-9])[A-Za-z0-9+/_-]{24,}={0,2}"
+)
+_WORK = re.compile(r"(?:(?<=/)|\A)work/")
+_SEGMENT = re.compile(r"[^/]+")
+_OURS = re.compile(
+    r"(?<![A-Za-z0-9])(?:INC-\d{4}-\d{3,6}|ev-[0-9a-f]{16}|\d{4}-\d\d-\d\d(?:T\d{4,6}Z)?)"
+    r"(?![A-Za-z0-9])"
+)
+_TITLE = re.compile(r"(?:[A-Za-z]{1,16}|\d{1,8})(?:-+(?:[A-Za-z]{1,16}|\d{1,8}))+")
 _MASKED = re.compile(_PLACEHOLDER)
 _OWN = re.compile(f"({_PLACEHOLDER})")
 
@@ -66,15 +79,14 @@ class Masker:
         """
         masked = _SECRETS.sub(self._masked, text)
         for _ in range(PASSES):  # a secret that stood right behind another one
-            parts = _OWN.split(masked)
-            again = "".join(
-                part if index % 2 else _SECRETS.sub(self._masked, part)
-                for index, part in enumerate(parts)
-            )
+            again = _between(masked, lambda part: _SECRETS.sub(self._masked, part))
             if again == masked:
                 break
             masked = again
-        return masked
+        return _between(masked, lambda part: _without_random(part, self._random))
+
+    def _random(self, value: str) -> str:
+        return self._placeholder("random", value)
 
     def unmask(self, text: str) -> str:
         """The text with the values back. Unknown placeholders stay."""
@@ -116,10 +128,47 @@ def scrub(text: str) -> str:
 
     for _ in range(PASSES):
         again = _SECRETS.sub(removed, text)
+        again = _between(again, lambda part: _without_random(part, _gone))
         if again == text:
             break
         text = again
     return text
+
+
+def _between(text: str, change: Callable[[str], str]) -> str:
+    """The text with everything between its placeholders changed."""
+    return "".join(
+        part if index % 2 else change(part) for index, part in enumerate(_OWN.split(text))
+    )
+
+
+def _gone(value: str) -> str:
+    return REMOVED
+
+
+def _without_random(text: str, put: Callable[[str], str]) -> str:
+    return _RANDOM.sub(lambda m: _parts_replaced(m.group(), put), text)
+
+
+def _parts_replaced(found: str, put: Callable[[str], str]) -> str:
+    """What looks random, with `put` in the place of each part that is not ours."""
+    work = _WORK.search(found)
+    if work is None:
+        return put(found) if _looks_random(found) else found
+    before, below = found[: work.start()], found[work.start() :]
+    before = put(before) if _looks_random(before) else before
+    return before + _SEGMENT.sub(
+        lambda m: put(m.group()) if _is_no_title(m.group()) else m.group(), below
+    )
+
+
+def _is_no_title(segment: str) -> bool:
+    """Words and numbers joined by hyphens are a title, however long and in whatever case."""
+    return _looks_random(segment) and _TITLE.fullmatch(segment) is None
+
+
+def _looks_random(text: str) -> bool:
+    return _RANDOM.search(_OURS.sub("", text)) is not None
 
 
 def holds_secret(text: str) -> bool:

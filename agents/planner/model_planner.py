@@ -9,38 +9,27 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 from loop4.agents.agent import Agent, Brief, Report
 from loop4.agents.investigation import investigate
 from loop4.agents.planner.answers import accept, report_tool
-from loop4.agents.planner.budget import (
-    Budget,
-    Limits,
-    Loops,
-    Prices,
-    Stopped,
-    counted,
-    load_prices,
-    most_tokens,
-)
-from loop4.agents.planner.endpoint import Endpoint
+from loop4.agents.planner.budget import Limits, Loops, Prices, Stopped, most_tokens
 from loop4.agents.planner.evidence import EvidenceBook, names_of
 from loop4.agents.planner.fact_check import FactCheck, SentenceStream
-from loop4.agents.planner.ladder import Fault, Ladder, Rung, calls_of
+from loop4.agents.planner.ladder import Fault, Rung, calls_of, request
 from loop4.agents.planner.masking import Masker, scrub
-from loop4.agents.planner.port import ModelNote, ProseFacts, Refined, Usage, Written
+from loop4.agents.planner.port import ModelNote, ProseFacts, Refined, Written
 from loop4.agents.planner.prompt import Conversation, opening
 from loop4.agents.planner.prose import prose_request
 from loop4.agents.planner.reads import Desk, Shown, arguments_of, read_tools, run_read
 from loop4.agents.planner.settings import ModelSettings
 from loop4.agents.planner.shapes import Tool
-from loop4.agents.planner.totals import Totals
-from loop4.agents.planner.wire import Answer, Call, EndpointError, Request, Trouble
+from loop4.agents.planner.turns import Turns, Work
+from loop4.agents.planner.wire import Answer, Call, EndpointError, Message, Trouble
+from loop4.canonical import digest
 from loop4.domain import JsonObject, SourceKind
 from loop4.errors import ModelError
 from loop4.prompts.load import load
-from loop4.telemetry import model_span
 
 READ_NAMES = (
     "metrics.query",
@@ -52,29 +41,13 @@ READ_NAMES = (
 )
 CALLS_PER_TURN = 3
 UNTRUE = "sentence fails the fact check"
-INCIDENTS_KEPT = 64
+LOOKS_KEPT = 256
 REST_S = 60.0  # after a dead endpoint, nobody waits for it again so soon
 _DEAD = frozenset({Trouble.UNREACHABLE, Trouble.TIMEOUT, Trouble.WRONG_KEY, Trouble.SERVER_ERROR})
 
 
 def quiet(line: str) -> None:
     """The default for `tell`: nobody listens; the note has the line as well."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """What one task has used; becomes its note."""
-
-    task: str
-    started: float
-    budget: Budget
-    rung: str = "playbook"
-    turns: int = 0
-    calls: int = 0
-    largest_prompt: int = 0
-    waited_s: float = 0.0
-    usage: Usage = field(default_factory=Usage)
-    notes: list[str] = field(default_factory=list)
 
 
 class ModelPlanner:
@@ -93,26 +66,28 @@ class ModelPlanner:
         tell: Callable[[str], None] = quiet,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.turns = Turns(settings, limits=limits, prices=prices, monotonic=monotonic)
         self.settings = settings
-        self.limits = limits or Limits(answer_tokens=settings.answer_tokens)
-        self.endpoint = Endpoint(settings)
-        self.ladder = Ladder(self.endpoint)
-        self.totals = Totals()
-        self._prices = prices or load_prices()
+        self.limits = self.turns.limits
+        self.totals = self.turns.totals
         self._tell = tell
         self._told: set[str] = set()
         self._monotonic = monotonic
-        self._budgets: OrderedDict[str, Budget] = OrderedDict()
+        self._last_seen: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._resting_until = 0.0
         self._resting_why = ""
 
     def __repr__(self) -> str:
-        return f"ModelPlanner({self.endpoint!r})"
+        return f"ModelPlanner({self.turns.endpoint!r})"
 
     async def refine(self, agent: Agent, brief: Brief, report: Report) -> Refined:
         """The report with the findings and proposals of the model that hold."""
-        work = self._work(f"refine {agent.name}", brief.incident_id)
+        work = self.turns.begin(f"refine {agent.name}", brief.incident_id)
         prompts = {p.name: p.digest for p in (load("boundaries"), load(agent.name))}
+        key, seen = (brief.incident_id, agent.name), _look(brief, report)
+        if self._last_seen.get(key) == seen:
+            work.notes.append("nothing new since the model was last asked")
+            return Refined(report, self._note(work, prompts))
         try:
             self._awake()
             async with asyncio.timeout(self.limits.seconds):
@@ -122,12 +97,33 @@ class ModelPlanner:
             return Refined(report, self._note(work, prompts, fallback=why))
         except ModelError as error:
             return Refined(report, self._note(work, prompts, fallback=self._failed(error)))
+        self._last_seen[key] = seen
+        while len(self._last_seen) > LOOKS_KEPT:
+            self._last_seen.popitem(last=False)
         self.totals.dropped += sum(dropped.values())
         return Refined(result, self._note(work, prompts, added=added, dropped=dropped))
 
+    async def pick(self, question: str, messages: Sequence[Message], tool: Tool) -> JsonObject:
+        """The arguments of the one call that the model makes; empty after any failure."""
+        work = self.turns.begin("pick", question)
+        try:
+            self._awake()
+            async with asyncio.timeout(self.limits.prose_seconds):
+                rung = await self.turns.rung(work)
+                made = request(rung, messages, (tool,))
+                answer = await self.turns.ask(work, made, most_tokens(made.sent_text()))
+        except TimeoutError:
+            self._say(f"the model took more than {self.limits.prose_seconds:g} s")
+            return {}
+        except ModelError as error:
+            self._failed(error)
+            return {}
+        calls = calls_of(answer, (tool,))
+        return {} if isinstance(calls, Fault) else arguments_of(calls[0].arguments)
+
     async def write(self, kind: str, facts: ProseFacts) -> Written:
         """A text in the model's words that passed the fact check, complete by the template."""
-        work = self._work(f"write {kind}", facts.incident_id)
+        work = self.turns.begin(f"write {kind}", facts.incident_id)
         prompts = {"boundaries": load("boundaries").digest}
         check = FactCheck(facts)
         standing: list[str] = []
@@ -158,7 +154,7 @@ class ModelPlanner:
 
         Never raises for the model's sake: what is left comes from the template.
         """
-        work = self._work(f"write {kind}", facts.incident_id)
+        work = self.turns.begin(f"write {kind}", facts.incident_id)
         check = FactCheck(facts)
         standing: list[str] = []
         try:
@@ -183,7 +179,7 @@ class ModelPlanner:
 
     async def close(self) -> None:
         """Close the connections of this event loop; the planner can be used again."""
-        await self.endpoint.close()
+        await self.turns.endpoint.close()
 
     def metrics(self) -> str:
         """Usage and cost of this process in the Prometheus text format."""
@@ -192,7 +188,7 @@ class ModelPlanner:
     # one investigation
 
     async def _refine(
-        self, work: _Work, agent: Agent, brief: Brief, report: Report
+        self, work: Work, agent: Agent, brief: Brief, report: Report
     ) -> tuple[Report, dict[str, int], dict[str, int]]:
         seen = await investigate(brief)
         names = names_of(brief, seen)
@@ -205,7 +201,7 @@ class ModelPlanner:
         known = (*READ_NAMES, *agent.may_propose)
         start = opening(agent, brief, report, seen, names, book, masker, known)
         talk = Conversation(start, self.limits.prompt_tokens)
-        rung = await self._rung(work)
+        rung = await self.turns.rung(work)
         loops, trusted, repaired = Loops(), [start.trusted], False
         for step in range(self.limits.steps):
             ending = report_tool(agent, names, book)
@@ -239,7 +235,7 @@ class ModelPlanner:
 
     async def _read(
         self,
-        work: _Work,
+        work: Work,
         desk: Desk,
         loops: Loops,
         talk: Conversation,
@@ -258,94 +254,25 @@ class ModelPlanner:
             talk.add([call], shown.text)
 
     async def _turn(
-        self, work: _Work, talk: Conversation, rung: Rung, tools: Sequence[Tool]
+        self, work: Work, talk: Conversation, rung: Rung, tools: Sequence[Tool]
     ) -> Answer:
         made, need = talk.next_request(rung, tools)
-        held = work.budget.reserve(need)
-        work.largest_prompt = max(work.largest_prompt, need)
-        try:
-            return await self._ask(work, made)
-        finally:
-            work.budget.release(held)
-
-    async def _rung(self, work: _Work) -> Rung:
-        before = self.ladder.found
-        started = self._monotonic()
-        rung = await self.ladder.rung()
-        work.waited_s += self._monotonic() - started
-        if rung is None:
-            raise Stopped("no way was found to get a tool call out of this model")
-        if before is None:
-            work.notes.append(f"the endpoint was tried: {rung.value} works")
-        work.rung = rung.value
-        return rung
-
-    async def _ask(self, work: _Work, made: Request) -> Answer:
-        started = self._monotonic()
-        with model_span(self.settings.model, answer_limit=self.limits.answer_tokens) as span:
-            answer = await self.endpoint.ask(made)
-            usage = self._booked(work, made, answer)
-            span.set("gen_ai.usage.input_tokens", usage.prompt_tokens)
-            span.set("gen_ai.usage.output_tokens", usage.answer_tokens)
-        work.waited_s += self._monotonic() - started
-        return answer
-
-    def _booked(self, work: _Work, made: Request, answer: Answer) -> Usage:
-        said = answer.text + "".join(f"{c.name}{c.arguments}" for c in answer.calls)
-        usage = counted(
-            self._prices,
-            self.settings.model,
-            prompt=made.sent_text(),
-            answer=said,
-            reported=answer.usage,
-        )
-        work.turns += 1
-        work.usage = work.usage.plus(usage)
-        work.budget.take(usage)
-        self.totals.turns += 1
-        self.totals.usage = self.totals.usage.plus(
-            usage if usage.microusd is not None else Usage(usage.prompt_tokens, usage.answer_tokens)
-        )
-        self.totals.unpriced += usage.microusd is None
-        return usage
+        return await self.turns.ask(work, made, need)
 
     # one text
 
     async def _sentences(
-        self, work: _Work, kind: str, facts: ProseFacts, check: FactCheck
+        self, work: Work, kind: str, facts: ProseFacts, check: FactCheck
     ) -> AsyncGenerator[tuple[str, str], None]:
-        made = prose_request(kind, facts)
-        need = most_tokens(made.sent_text())
-        if need > self.limits.prompt_tokens:
-            raise Stopped(
-                f"the prompt needs {need} tokens, the limit is {self.limits.prompt_tokens}"
-            )
-        held = work.budget.reserve(need)
-        work.largest_prompt, work.rung = need, "text"
         sentences = SentenceStream(check)
-        started = self._monotonic()
-        try:
-            async with aclosing(self.endpoint.stream(made)) as pieces:
-                async for piece in pieces:
-                    for sentence in sentences.feed(piece.text):
-                        yield sentence.text, sentence.reason
-                    if piece.answer is not None:
-                        self._booked(work, made, piece.answer)
-            for sentence in sentences.finish():
-                yield sentence.text, sentence.reason
-        finally:
-            work.budget.release(held)
-            work.waited_s += self._monotonic() - started
+        async with aclosing(self.turns.stream(work, prose_request(kind, facts))) as pieces:
+            async for piece in pieces:
+                for sentence in sentences.feed(piece.text):
+                    yield sentence.text, sentence.reason
+        for sentence in sentences.finish():
+            yield sentence.text, sentence.reason
 
     # bookkeeping
-
-    def _work(self, task: str, incident_id: str) -> _Work:
-        budget = self._budgets.get(incident_id)
-        if budget is None:
-            budget = self._budgets[incident_id] = Budget(self.limits)
-            while len(self._budgets) > INCIDENTS_KEPT:
-                self._budgets.popitem(last=False)
-        return _Work(task, self._monotonic(), budget)
 
     def _awake(self) -> None:
         if self._monotonic() < self._resting_until:
@@ -368,7 +295,7 @@ class ModelPlanner:
 
     def _note(
         self,
-        work: _Work,
+        work: Work,
         prompts: dict[str, str],
         *,
         added: dict[str, int] | None = None,
@@ -393,3 +320,17 @@ class ModelPlanner:
             notes=tuple(work.notes),
             fallback=fallback,
         )
+
+
+def _look(brief: Brief, report: Report) -> str:
+    """What a playbook says, without the numbers of the moment: asked about the same again, a model
+    has nothing to add.
+    """
+    return digest(
+        {
+            "severity": brief.severity.value,
+            "findings": sorted(f"{f.kind} {f.subject}" for f in report.findings),
+            "proposals": sorted(f"{p.tool} {p.target}" for p in report.proposals),
+            "missing": sorted(report.missing),
+        }
+    )

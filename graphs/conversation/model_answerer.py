@@ -4,17 +4,14 @@ check.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from loop4.agents.planner.endpoint import Message
-from loop4.agents.planner.ladder import Fault, calls_of, request
 from loop4.agents.planner.masking import scrub
 from loop4.agents.planner.model_planner import ModelPlanner
 from loop4.agents.planner.port import ProseFacts
 from loop4.agents.planner.shapes import Tool, object_of, one_of
-from loop4.errors import ModelError
 from loop4.graphs.conversation.answerer import Choice
 
 NONE = "none"
@@ -47,24 +44,14 @@ class ModelAnswerer:
             Message("system", f"{_CHOOSING}\n\n{listed}\n- {NONE}: anything else"),
             Message("user", scrub(question)),
         )
-        try:
-            async with asyncio.timeout(self.planner.limits.prose_seconds):
-                rung = await self.planner.ladder.rung()
-                if rung is None:
-                    return None
-                answer = await self.planner.endpoint.ask(request(rung, messages, (pick,)))
-        except (ModelError, TimeoutError):
-            return None
-        calls = calls_of(answer, (pick,))
-        if isinstance(calls, Fault) or not isinstance(calls[0].arguments, dict):
-            return None
-        return str(calls[0].arguments.get("intent", "")) or None
+        self._asked += 1
+        picked = await self.planner.pick(f"question-{self._asked}", messages, pick)
+        return str(picked.get("intent", "")) or None
 
     async def retell(self, question: str, facts: ProseFacts) -> AsyncIterator[str]:
         """The model's sentences that passed the planner's check; none where it fell back to the
         facts themselves, which the person has seen already.
         """
-        self._asked += 1
         own = replace(facts, incident_id=f"question-{self._asked}")
         async for sentence in self.planner.stream("answer", own):
             if sentence != facts.template:

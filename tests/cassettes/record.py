@@ -119,11 +119,13 @@ def check(url: str) -> None:
         tool = Tool("pick", "Pick a word.", object_of(word=one_of(["red", "green"])))
         ask = (Message("system", "You pick a word."), Message("user", "Pick one."))
         try:
-            rung = await planner.ladder.rung()
+            rung = await planner.turns.ladder.rung()
             calls = calls_of(
-                await planner.endpoint.ask(request(Rung.SCHEMA, ask, (tool,))), (tool,)
+                await planner.turns.endpoint.ask(request(Rung.SCHEMA, ask, (tool,))), (tool,)
             )
-            pieces = [p async for p in planner.endpoint.stream(Request(ask, answer_tokens=40))]
+            pieces = [
+                p async for p in planner.turns.endpoint.stream(Request(ask, answer_tokens=40))
+            ]
         finally:
             await planner.close()
         assert rung is not None, "no rung works"

@@ -184,7 +184,7 @@ def test_every_error_of_the_adapter_has_its_kind() -> None:
     said = in_turn(*(Say(status=s) for s in expected))
     with planner_on(said) as (planner, _):
         for kind in expected.values():
-            assert run(trouble(planner.endpoint)) is kind
+            assert run(trouble(planner.turns.endpoint)) is kind
 
 
 def test_usage_of_a_stream_is_read_and_native_calls_come_whole() -> None:
@@ -197,4 +197,4 @@ def test_usage_of_a_stream_is_read_and_native_calls_come_whole() -> None:
 
     say = Say(calls=(("a", {}), ("b", {"long": "x" * 200})), usage=(11, 7))
     with planner_on(lambda b: say) as (planner, _):
-        run(ask(planner.endpoint))
+        run(ask(planner.turns.endpoint))

@@ -36,8 +36,7 @@ def test_a_model_that_never_reports_ends_with_its_steps(case: Case) -> None:
         before, refined = refine(planner, case)
     assert refined.report == before
     assert refined.note is not None
-    assert refined.note.turns == 4
-    assert len(served.seen) == 5  # and the probe
+    assert refined.note.turns == len(served.seen) == 5  # the probe is booked too
     assert [t["function"]["name"] for t in served.seen[-1]["tools"]] == ["report"]
 
 
@@ -56,11 +55,11 @@ def test_tokens_of_an_incident_are_shared_by_its_agents(case: Case) -> None:
 def test_money_ends_a_run_and_an_unknown_price_is_unknown(case: Case) -> None:
     say = Say(calls=(("workloads_inventory", {}),), usage=(5_000, 100))
     with planner_on(natively(lambda b: say), limits=Limits(microusd=5_000)) as (planner, _):
-        planner._prices = PRICES
+        planner.turns._prices = PRICES
         _, refined = refine(planner, case)
         assert refined.note is not None
         assert "microdollars is used up" in refined.note.fallback
-        assert refined.note.usage.microusd == 5_400
+        assert refined.note.usage.microusd == 5_600  # with the probe
         assert "loop4_model_cost_microusd_total" in planner.metrics()
     with planner_on(natively(lambda b: report_of()), model="nobody-knows") as (planner, _):
         _, refined = refine(planner, case)
@@ -86,7 +85,7 @@ def test_usage_that_claims_too_much_ends_the_run_and_nothing_else(case: Case) ->
         before, refined = refine(planner, case)
     assert refined.report == before
     assert refined.note is not None
-    assert refined.note.turns == 1
+    assert refined.note.turns == 2  # the probe and the one that claimed it
 
 
 def test_the_same_call_is_answered_from_memory_once() -> None:
@@ -150,3 +149,27 @@ def test_a_price_file_that_cannot_be_read_says_where(tmp_path: object) -> None:
     path.write_text("version: 1\nper_million_tokens:\n  m: {prompt: 1}\n")
     with pytest.raises(PolicyError, match=r"prices.yaml:3"):
         load_prices(path)
+
+
+def test_the_same_findings_are_not_shown_to_a_model_twice(case: Case) -> None:
+    with planner_on(natively(lambda b: report_of())) as (planner, served):
+        refine(planner, case)
+        asked = len(served.seen)
+        before, again = refine(planner, case)
+        assert len(served.seen) == asked
+        assert again.report == before
+        assert again.note is not None
+        assert again.note.notes == ("nothing new since the model was last asked",)
+        assert again.note.turns == 0
+        refine(planner, case, "health")
+        assert len(served.seen) == asked + 1
+
+
+def test_a_model_that_failed_is_asked_again(case: Case) -> None:
+    with planner_on(natively(lambda b: Say("no call"))) as (planner, served):
+        _, failed = refine(planner, case)
+        asked = len(served.seen)
+        refine(planner, case)
+    assert failed.note is not None
+    assert failed.note.fallback
+    assert len(served.seen) > asked

@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from loop4.agents.planner.endpoint import Answer, ToolMode
+from loop4.agents.planner.budget import Limits
+from loop4.agents.planner.endpoint import Answer, Call, Message, ToolMode
 from loop4.agents.planner.ladder import Fault, calls_of
 from loop4.agents.planner.model_planner import ModelPlanner
 from loop4.agents.planner.shapes import Tool, fault, object_of, one_of, some, text, whole
+from loop4.domain import JsonObject
 from tests.agents.conftest import Case, planner_on, refine, run
 from tests.agents.model_server import Body, Say, Script, is_probe, natively, report_of
 
@@ -160,9 +162,49 @@ def test_the_rung_stays_with_its_planner() -> None:
 
         async def rung(planner: ModelPlanner) -> str:
             try:
-                return str(await planner.ladder.rung())
+                return str(await planner.turns.ladder.rung())
             finally:
                 await planner.close()
 
         assert run(rung(planner)) == "schema"
-        assert str(planner.ladder.found) == "schema"
+        assert str(planner.turns.ladder.found) == "schema"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer('{"call": {"tool": "r", "arguments": {"f": [{"kind": "x"}', finish="length"),
+        Answer('{"call": {"tool": "report", "argum', finish="length"),
+        Answer("", finish="length"),
+        Answer("", (Call("report", '{"findings": ['),), finish="length"),
+    ],
+    ids=["inside", "early", "empty", "native"],
+)
+def test_an_answer_cut_at_its_length_is_told_so(answer: Answer) -> None:
+    report = Tool("report", "Report.", object_of(findings={"type": "array"}))
+    found = calls_of(answer, (report,))
+    assert isinstance(found, Fault)
+    assert "too long and was cut" in found.reason
+
+
+def test_a_probe_and_a_pick_are_booked() -> None:
+    pick = Tool("pick", "Pick.", object_of(word=one_of(["red", "green"])))
+
+    def script(body: Body) -> Say:
+        return Say(calls=(("pick", {"word": "red"}),), usage=(200, 10))
+
+    async def picked(planner: ModelPlanner) -> JsonObject:
+        try:
+            return await planner.pick("question-1", (Message("user", "Which?"),), pick)
+        finally:
+            await planner.close()
+
+    with planner_on(natively(script)) as (planner, served):
+        assert run(picked(planner)) == {"word": "red"}
+        assert planner.totals.turns == len(served.seen) == 2
+        assert planner.totals.usage.prompt_tokens == 120 + 200
+    with planner_on(natively(lambda b: Say("no call"))) as (planner, _):
+        assert run(picked(planner)) == {}
+    with planner_on(natively(script), limits=Limits(tokens=100)) as (planner, served):
+        assert run(picked(planner)) == {}
+        assert served.seen == []

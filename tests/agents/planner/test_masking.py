@@ -97,3 +97,60 @@ def test_ids_and_digests_of_operations_stay() -> None:
     )
     assert scrub(plain) == plain
     assert Masker().mask(plain) == plain
+
+
+OURS = (
+    "work/retrospectives/2026-11-25-INC-2026-001-payments.md",
+    "work/incidents/INC-2026-001/customer-update-01.md",
+    "work/signals/2026-11-25-Orders-fails-6000-bp-of-its-requests.md",
+    "/srv/shop/work/retrospectives/2026-11-25-inc-2026-001-payments.md",
+    "postmortem-of-INC-2026-001-and-ev-6832d7bd682cf30b",
+    f"sha256:{'0123456789abcdef' * 4}",
+)
+segments = st.lists(
+    st.one_of(
+        st.from_regex(r"[a-z]{2,14}(-[a-z]{2,9}){0,3}", fullmatch=True),
+        st.sampled_from(["INC-2026-001", "2026-11-25-INC-2026-014-orders", "page-01"]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@pytest.mark.parametrize("path", OURS)
+def test_work_paths_and_our_own_ids_stay(path: str) -> None:
+    said = f"gate: oncall.page on {path}: allow, {path} written [file {path}:12]"
+    assert Masker().mask(said) == said
+    assert scrub(said) == said
+
+
+@given(segments, st.integers(0, 5), st.sampled_from([s for s in SECRETS if "horse" not in s]))
+def test_a_secret_inside_a_work_path_does_not_stay(parts: list[str], at: int, secret: str) -> None:
+    path = "/".join(["work", *parts[:at], secret, *parts[at:]])
+    assert secret not in Masker().mask(path)
+    assert secret not in scrub(path)
+
+
+@given(segments, st.integers(0, 5), st.from_regex(r"[A-Za-z0-9+_-]{32,60}", fullmatch=True))
+def test_a_random_part_of_a_work_path_is_masked_and_the_rest_stays(
+    parts: list[str], at: int, drawn: str
+) -> None:
+    token = f"aB3{drawn}"
+    path = "/".join(["work", *parts[:at], token, *parts[at:]])
+    masker = Masker()
+    masked = masker.mask(path)
+    assert token not in masked
+    assert masker.unmask(masked) == path
+    assert all(p in masked for p in parts)
+    assert "aB3" not in scrub(path)
+
+
+def test_a_work_path_in_the_middle_saves_no_random_text_before_it() -> None:
+    token = "aB3dE5fG7hJ9/kL1mN3pQ5r"  # noqa: S105  (of nothing)
+    assert token not in scrub(f"see {token}/work/signals/x.md")
+
+
+def test_a_name_at_the_end_of_a_long_path_still_makes_its_value_a_secret() -> None:
+    said = "work/retrospectives/2026-11-25-INC-2026-001/password=hunter2hunter2"
+    assert "hunter2" not in scrub(said)
+    assert "hunter2" not in Masker().mask(said)

@@ -124,7 +124,10 @@ def test_our_own_part_of_a_turn_takes_less_than_twenty_milliseconds() -> None:
     case = make_case(change=hostile)
     with planner_on(natively(curious)) as (planner, _):
         refine(planner, case)  # imports
-        notes = [refine(planner, case)[1].note for _ in range(4)]
+        notes = []
+        for _ in range(4):
+            planner._last_seen.clear()  # as if something were new
+            notes.append(refine(planner, case)[1].note)
     own_ms = [(n.elapsed_ms - n.waited_ms) / n.turns for n in notes if n is not None]
     assert min(own_ms) < 20
 
