@@ -1,10 +1,10 @@
 """Prose against facts: a sentence passes when every number, name, id, act and quantity in it occurs
 in the facts.
 
-It does not judge meaning: right words in a wrong relation pass. So sentences with a negation, an
-act or a technical cause that the facts do not have fail as well, and those that hardly share a word
-with them; what must be said is appended from the template. Checked sentence by sentence, before
-anybody sees one.
+It does not judge meaning. So sentences with a negation, an act or a technical cause that the facts
+do not have fail as well, those that tie names and numbers together as no fact does (`relations`),
+and those that hardly share a word with them; what must be said is appended from the template.
+Checked sentence by sentence, before anybody sees one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from decimal import Decimal
 
 from loop4.agents.planner.masking import REMOVED, holds_secret
 from loop4.agents.planner.port import ProseFacts
+from loop4.agents.planner.relations import Relations
 from loop4.agents.planner.vocabulary import (
     ACTS,
     FUNCTION_WORDS,
@@ -64,6 +65,7 @@ class FactCheck:
         self._measures = set(_measures(known))
         self._numbers = {number for number, _ in self._measures}
         self._names = frozenset(n.casefold() for n in facts.names)
+        self._relations = Relations((facts.template, *facts.more), self._names, _placed_measures)
 
     def fault(self, sentence: str) -> str:
         """Why the sentence may not be shown; empty when it may."""
@@ -73,7 +75,11 @@ class FactCheck:
             return "holds a secret"
         if not all(_is_plain(c) for c in sentence):
             return "holds characters of another script"
-        return self._measure_fault(sentence) or self._word_faults(sentence)
+        return (
+            self._measure_fault(sentence)
+            or self._word_faults(sentence)
+            or self._relations.fault(sentence)
+        )
 
     def _measure_fault(self, sentence: str) -> str:
         for number, unit in _measures(sentence):
@@ -210,14 +216,20 @@ def _bare(token: str) -> str:
 
 def _measures(text: str) -> Iterable[tuple[str, str]]:
     """Numbers with their unit ("" if none that is known). 5000 bp is 50 % as well."""
+    for number, unit, _ in _placed_measures(text):
+        yield number, unit
+        if unit == "bp":
+            yield _shown(Decimal(number) / 100), "%"
+
+
+def _placed_measures(text: str) -> Iterable[tuple[str, str, int]]:
+    """Numbers with their unit and place; shares all in basis points."""
     for match in _MEASURE.finditer(text):
         value = Decimal(match.group("number").replace(",", ""))
         unit = UNITS.get((match.group("unit") or "").casefold(), "")
-        yield _shown(value), unit
-        if unit == "bp":
-            yield _shown(value / 100), "%"
         if unit == "%":
-            yield _shown(value * 100), "bp"
+            value, unit = value * 100, "bp"
+        yield _shown(value), unit, match.start()
 
 
 def _shown(value: Decimal) -> str:

@@ -59,6 +59,39 @@ FALSE = {
     "html": "The change <b>orders</b> is the likely cause.",
 }
 
+TIED = ProseFacts(
+    "gateway 3.46.0 fails 1472 bp of its requests, version 3.45.0 beside it 0 bp. "
+    "gateway was rolled back from revision 46 to 45. gateway calls orders, and orders calls "
+    "payments. Of the requests of orders 12 fail, of those of payments 340 fail.",
+    names=frozenset({"gateway", "orders", "payments", "bank"}),
+)
+TIED_TRUE = [
+    *split(TIED.template),
+    "Of the requests, 1472 bp of gateway 3.46.0 fail.",
+    "gateway 3.46.0 fails 1472 bp of its requests.",
+    "gateway 3.46.0 fails 14.72 % of its requests.",
+    "The gateway was rolled back to revision 45.",
+    "orders calls payments.",
+]
+TIED_FALSE = {
+    "another version's failures": "gateway 3.45.0 fails 1472 bp of its requests.",
+    "versions exchanged": "version 3.45.0 fails beside gateway 3.46.0.",
+    "the wrong way round": "gateway was rolled back from revision 45 to 46.",
+    "a call the wrong way round": "payments calls orders.",
+    "another service's number": "Of the requests of orders 340 fail.",
+    "a service that no fact ties to a share": "orders fails 1472 bp of its requests.",
+}
+
+
+@pytest.mark.parametrize("sentence", TIED_TRUE)
+def test_what_the_facts_tie_together_stands(sentence: str) -> None:
+    assert FactCheck(TIED).fault(sentence) == ""
+
+
+@pytest.mark.parametrize("what", TIED_FALSE)
+def test_right_words_in_a_wrong_relation_are_dropped(what: str) -> None:
+    assert "the facts do not" in FactCheck(TIED).fault(TIED_FALSE[what])
+
 
 @pytest.mark.parametrize("sentence", TRUE)
 def test_what_the_facts_say_stands(sentence: str) -> None:
