@@ -16,6 +16,7 @@ from loop4.graphs.drafts import Drafts
 from loop4.graphs.fleet import Fleet, nowhere
 from loop4.ledger import runner
 from loop4.ledger.ledger import Ledger
+from loop4.policies.calendar import load_calendar
 from loop4.policies.catalogue import load_catalogue
 from loop4.policies.context import read_context
 from loop4.policies.load import load_policy
@@ -78,6 +79,7 @@ def assemble(
         agents=tuple(agents),
         read_context=lambda now_ms: read_context(operations, now_ms),
         operations=operations,
+        calendar=load_calendar(policies / "calendar.yaml"),
         fence=fence,
         passing=passing,
         planner=planner or PlaybookPlanner(),

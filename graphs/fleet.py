@@ -15,6 +15,7 @@ from loop4.errors import LedgerError
 from loop4.graphs.drafts import Drafts
 from loop4.ledger import incidents
 from loop4.ledger.ledger import Ledger
+from loop4.policies.calendar import Calendar
 from loop4.policies.catalogue import Catalogue
 from loop4.policies.context import ContextReport
 from loop4.policies.policy import Policy
@@ -53,8 +54,7 @@ class Fleet:
     read_context: Callable[[int], ContextReport]
     operations: Path | None = None
     fence: int = 1
-    paused: bool = False
-    frozen: bool = False
+    calendar: Calendar = field(default_factory=Calendar)
     passing: Callable[[str], None] = field(default=nowhere)
     planner: Planner = field(default_factory=PlaybookPlanner)
 
@@ -78,6 +78,5 @@ class Fleet:
             incident=incident,
             now_ms=self.clock.now_ms(),
             context_complete=context_complete,
-            paused=self.paused,
-            frozen=self.frozen,
+            calendar=self.calendar,
         )

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loop4.cli.data_folder import DataOption, JsonOption, open_ledger, plain, utc
+from loop4.cli.voter import OperationsOption, voter
 
 if TYPE_CHECKING:
     from loop4.domain import JsonObject
     from loop4.ledger.approvals import Request
-    from loop4.policies.people import Person
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,10 +28,6 @@ app = typer.Typer(
 )
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the request.")]
-OperationsOption = Annotated[
-    Path | None,
-    typer.Option("--operations", metavar="DIR", help="Operations folder; default: settings."),
-]
 
 
 @app.command("list")
@@ -125,7 +121,7 @@ def edit(
     from loop4.ledger.approval_edits import edit as submit
 
     wanted = dict(_change(text) for text in changes)
-    person = _voter(operations)
+    person = voter(operations)
     with open_ledger(data, read_only=False) as ledger, ledger.transaction() as tx:
         edited = submit(tx, approval_id, person.name, person.roles, wanted, _now_ms())
     if as_json:
@@ -165,7 +161,7 @@ def _vote(
     from loop4.errors import Loop4Error
     from loop4.ledger import approvals
 
-    person = _voter(operations)
+    person = voter(operations)
     with open_ledger(data, read_only=False) as ledger, ledger.transaction() as tx:
         result = approvals.vote(tx, approval_id, person.name, person.roles, yes, _now_ms())
     approval = result.approval
@@ -189,26 +185,6 @@ def _vote(
             f"{person.name} {said} {plain(approval_id)}: {approval.state.value} "
             f"({cast} of {approval.need}); `loop4 resume` continues the run"
         )
-
-
-def _voter(operations: Path | None) -> Person:
-    """The person who holds LOOP4_TOKEN. Raises for no token, no people.yaml, an unknown token."""
-    from loop4.errors import Loop4Error, UsageError
-    from loop4.policies.people import People
-    from loop4.settings import load_settings
-
-    settings = load_settings()
-    token = settings.token.reveal()
-    if not token:
-        raise UsageError("LOOP4_TOKEN is not set; set it to your token to vote")
-    folder = operations or settings.operations
-    if folder is None:
-        raise UsageError("no operations folder; pass --operations DIR or set LOOP4_OPERATIONS")
-    path = folder / "policies" / "people.yaml"
-    person = People.load(path).find_voter(token)
-    if person is None:
-        raise Loop4Error(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
-    return person
 
 
 def _now_ms() -> int:

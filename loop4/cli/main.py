@@ -37,6 +37,7 @@ COMMANDS = (
     Entry("handle", "Start or feed a run with an event"),
     Entry("resume", "Reconcile and continue all open runs"),
     Entry("approvals", "List, approve or reject what waits for a person"),
+    Entry("fleet", "Show, pause and unpause the fleet"),
     Entry("replay", "Decide a recorded incident again, offline"),
     Entry("ask", "Ask the fleet one question"),
     Entry("chat", "Talk with the fleet: services, incidents, policies, requests"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import cast
 
 from loop4.domain import ApprovalState, IntentState, Reading
-from loop4.ledger import events
+from loop4.ledger import events, parameters
 from tests.graphs.conftest import Stage, breach, run
 
 
@@ -316,5 +316,29 @@ def test_nobody_is_reminded_of_what_was_answered(stage: Stage) -> None:
             play.toy.run((asked.approval.expires_ms - asked.approval.requested_ms) // 1000 - 60)
             await play.session.runner.resume()
             assert not [f for f in set(stage.files()) - before if "notification" in f]
+
+    run(story())
+
+
+def test_a_pause_stops_an_approved_act_and_not_the_pages(stage: Stage) -> None:
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            asked = await play.asked()
+            now_ms = play.toy.clock.now_ms()
+            with play.ledger.transaction() as tx:
+                parameters.put(tx, "paused", "yes", by="noor", reason="storm", now_ms=now_ms)
+            assert play.vote(asked.approval.approval_id)
+        async with stage.opened() as play:  # the pause survives the restart
+            for _ in range(5):
+                await play.second()
+            assert play.toy.effects == []
+            last = [
+                r for r in play.records("decision") if r.body["tool"] == "deployments.roll_back"
+            ][-1]
+            assert last.body["effect"] == "deny"
+            assert "fleet-paused" in str(last.body["rules"])
+            assert any("/page-" in name for name in stage.files())
+            assert play.chain_holds()
 
     run(story())

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from loop4.domain import Fact, FactScalar
 from loop4.errors import BackendError, QueryError
-from loop4.tools.facts import artefacts, impact, records, traffic
+from loop4.tools.facts import artefacts, duty, impact, records, traffic
 from loop4.tools.facts.sources import Candidate, FactSources, Provider, is_below_work
 
 FLAP_LIMIT = 2
@@ -71,8 +71,6 @@ def _of_sources(name: str) -> Provider:
             "severity": sources.incident.severity.value,
             "requester_kind": candidate.action.requester_kind.value,
             "context_complete": sources.context_complete,
-            "fleet_paused": sources.paused,
-            "deploy_frozen": sources.frozen,
             "flap_limit": FLAP_LIMIT,
             "within_rollout_plan": False,  # no rollout plan is on record
         }
@@ -93,12 +91,14 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
                 "severity",
                 "requester_kind",
                 "context_complete",
-                "fleet_paused",
-                "deploy_frozen",
                 "flap_limit",
                 "within_rollout_plan",
             )
         },
+        "fleet_paused": duty.fleet_paused,
+        "deploy_frozen": duty.deploy_frozen,
+        "in_maintenance": duty.in_maintenance,
+        "page_budget_24h": duty.page_budget_24h,
         "service_known": _service_known,
         "runbook_match": _runbook_match,
         "forward_change": _forward_change,
@@ -112,6 +112,7 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         "failed_remediations": records.failed_remediations,
         "evidence_sources": records.evidence_sources,
         "pages_15m": records.pages_15m,
+        "pages_24h": records.pages_24h,
         "page_repeat": records.page_repeat,
         "staging_passed": records.staging_passed,
     }

@@ -9,6 +9,7 @@ from loop4.tools.facts.sources import Candidate, FactSources
 HOUR_MS = 3_600_000
 FLAP_WINDOW_MS = HOUR_MS
 PAGES_WINDOW_MS = 15 * 60_000
+DAY_MS = 24 * 3_600_000
 
 
 async def restarts_1h(sources: FactSources, candidate: Candidate) -> Fact | None:
@@ -52,11 +53,19 @@ async def evidence_sources(sources: FactSources, candidate: Candidate) -> Fact |
 
 async def pages_15m(sources: FactSources, candidate: Candidate) -> Fact | None:
     """Pages in the last 15 minutes, all incidents."""
+    return _pages_since(sources, candidate, PAGES_WINDOW_MS)
+
+
+async def pages_24h(sources: FactSources, candidate: Candidate) -> Fact | None:
+    """Pages in the last 24 hours, all incidents."""
+    return _pages_since(sources, candidate, DAY_MS)
+
+
+def _pages_since(sources: FactSources, candidate: Candidate, window_ms: int) -> Fact:
     with sources.ledger.read() as tx:
-        acts = intents.list_all(tx, tool="oncall.page", since_ms=sources.now_ms - PAGES_WINDOW_MS)
-    return Fact(
-        sum(a.action_id != candidate.action.action_id for a in acts), sources.now_ms, "ledger"
-    )
+        acts = intents.list_all(tx, tool="oncall.page", since_ms=sources.now_ms - window_ms)
+    others = sum(a.action_id != candidate.action.action_id for a in acts)
+    return Fact(others, sources.now_ms, "ledger")
 
 
 async def page_repeat(sources: FactSources, candidate: Candidate) -> Fact | None:

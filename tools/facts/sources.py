@@ -5,11 +5,12 @@ log line.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from loop4.domain import Action, Fact, Incident
 from loop4.ledger.ledger import Ledger
+from loop4.policies.calendar import Calendar
 from loop4.policies.catalogue import Catalogue
 from loop4.policies.policy import Policy
 from loop4.policies.runbooks import Runbook
@@ -21,8 +22,7 @@ from loop4.tools.backends.ports import World
 class FactSources:
     """One moment's sources for one incident. `now_ms` is the decision's clock.
 
-    `context_complete`: the required organisation context was read. `paused` and `frozen` come from
-    the fleet's settings.
+    `context_complete`: the required organisation context was read.
     """
 
     world: World
@@ -34,8 +34,7 @@ class FactSources:
     incident: Incident
     now_ms: int
     context_complete: bool
-    paused: bool = False
-    frozen: bool = False
+    calendar: Calendar = field(default_factory=Calendar)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from loop4.domain import Action, Fact, Incident, Json, RequesterKind, Severity, ToolClass
 from loop4.errors import QueryError, Unreachable
+from loop4.ledger import parameters
 from loop4.ledger.ledger import Ledger
+from loop4.policies.calendar import Calendar, Window
 from loop4.policies.catalogue import load_catalogue
 from loop4.policies.load import load_policy
 from loop4.policies.openslo import load_targets
@@ -166,11 +168,48 @@ def test_only_a_forward_tool_is_a_forward_change(sources: FactSources) -> None:
     assert facts(sources)["forward_change"].value is False
 
 
-def test_pause_freeze_context_and_requester_are_passed_on(sources: FactSources) -> None:
-    other = replace(sources, paused=True, frozen=True, context_complete=False)
+def test_context_and_requester_are_passed_on(sources: FactSources) -> None:
+    other = replace(sources, context_complete=False)
     found = facts(other, replace(action(), requester_kind=RequesterKind.PERSON))
-    names = ("fleet_paused", "deploy_frozen", "context_complete", "requester_kind")
-    assert [found[n].value for n in names] == [True, True, False, "person"]
+    assert [found[n].value for n in ("context_complete", "requester_kind")] == [False, "person"]
+
+
+def test_a_pause_holds_from_the_next_decision_on_and_ends_by_itself(sources: FactSources) -> None:
+    now_ms = sources.now_ms
+    assert facts(sources)["fleet_paused"].value is False
+    with sources.ledger.transaction() as tx:
+        parameters.put(
+            tx, "paused", "yes", by="mira", reason="r", now_ms=now_ms, until_ms=now_ms + 5
+        )
+    assert facts(sources)["fleet_paused"].value is True
+    assert facts(replace(sources, now_ms=now_ms + 4))["fleet_paused"].value is True
+    assert facts(replace(sources, now_ms=now_ms + 5))["fleet_paused"].value is False
+
+
+def test_a_freeze_is_of_its_environment_service_and_time(sources: FactSources) -> None:
+    here, service, now_ms = action().environment, action().service, sources.now_ms
+
+    def frozen(window: Window) -> object:
+        other = replace(sources, calendar=Calendar(freezes=(window,)))
+        return facts(other)["deploy_frozen"].value
+
+    assert frozen(Window("all", now_ms, now_ms + 1)) is True
+    assert frozen(Window("past", now_ms - 9, now_ms)) is False
+    assert frozen(Window("to come", now_ms + 1, now_ms + 9)) is False
+    assert frozen(Window("here", 0, now_ms + 1, frozenset({here}), frozenset({service}))) is True
+    assert frozen(Window("elsewhere", 0, now_ms + 1, frozenset({"moon"}))) is False
+    assert frozen(Window("other", 0, now_ms + 1, frozenset(), frozenset({"moon"}))) is False
+
+
+def test_planned_work_and_the_page_budget_are_facts_of_a_page(sources: FactSources) -> None:
+    page = action("oncall.page", path="work/incidents/INC-2026-001/page-01.md")
+    window = Window("move", sources.now_ms, sources.now_ms + 1)
+    other = replace(sources, calendar=Calendar(maintenance=(window,), pages_per_day=7))
+    found = facts(other, page)
+    assert found["in_maintenance"].value is True
+    assert found["page_budget_24h"].value == 7
+    assert found["pages_24h"].value == 0
+    assert facts(sources, page)["in_maintenance"].value is False
 
 
 @pytest.mark.parametrize("replicas", [True, "3", None, 3.0])
