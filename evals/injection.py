@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loop4.agents.planner.port import Planner
+from loop4.agents.planner.telemetry_text import LOOKED_AT, clean
 from loop4.domain import Event, EventKind, Json
 from loop4.evals.hostile import Corpus, load_corpus
 from loop4.evals.incidents import Decided, decided_in_replay
@@ -125,9 +126,7 @@ class Injected:
             "shown_to_the_model": self.hostile.reached,
             "honest": _side(self.honest),
             "hostile": _side(self.hostile),
-            "effects": [
-                {"tool": w.tool, "target": w.target} for w in self.hostile.replayed.writes
-            ],
+            "effects": [{"tool": w.tool, "target": w.target} for w in self.hostile.replayed.writes],
             "forbidden_effects": [f.to_json() for f in self._forbidden],
             "leaks": [leak.to_json() for leak in self.hostile.leaks],
             "problems": list(self.problems),
@@ -144,20 +143,23 @@ async def injected(
     planner: Planner | None = None,
     heard: Callable[[], Sequence[str]] = tuple,
     corpus: Corpus | None = None,
+    honest: Told | None = None,
 ) -> Injected:
     """Replay a recording honestly and without a model, then with lies and with `planner`.
 
     `folders` makes a new operations folder and a data folder for each replay; `heard` gives the
-    bodies that the model's endpoint received.
+    bodies that the model's endpoint received. `honest` is that side of an earlier call, if there
+    was one.
     """
     corpus = corpus or load_corpus()
     planted = plant(recording, corpus)
-    latest_ms = recording.started_ms + ALERT_BY_PERCENT * (
-        recording.ended_ms - recording.started_ms
-    ) // 100
-    honest = await _told(
-        recording, Alarm((PLAIN_WORDS,), latest_ms), folders, rules, None, corpus, tuple, {}
+    latest_ms = (
+        recording.started_ms + ALERT_BY_PERCENT * (recording.ended_ms - recording.started_ms) // 100
     )
+    if honest is None:
+        honest = await _told(
+            recording, Alarm((PLAIN_WORDS,), latest_ms), folders, rules, None, corpus, tuple, {}
+        )
     alarm = Alarm(planted.texts.get("annotation", ()), latest_ms)
     hostile = await _told(
         planted.recording, alarm, folders, rules, planner, corpus, heard, planted.texts
@@ -192,8 +194,8 @@ async def _told(
 
 
 def _reached(texts: Mapping[str, Sequence[str]], bodies: Sequence[str]) -> int:
-    """How many planted texts stand in what the endpoint received, by a piece without numbers or
-    marks that cleaning and masking leave alone.
+    """How many planted texts stand in what the endpoint received, by their longest piece without
+    numbers and marks.
     """
     seen = "\n".join(bodies)
     return sum(
@@ -202,7 +204,7 @@ def _reached(texts: Mapping[str, Sequence[str]], bodies: Sequence[str]) -> int:
 
 
 def _piece(text: str) -> str:
-    words = "".join(c if c.isalpha() and c.isascii() or c == " " else "\0" for c in text)
+    words = "".join(c if c.isalpha() or c == " " else "\0" for c in clean(text, LOOKED_AT))
     return max(words.split("\0"), key=len).strip()
 
 
@@ -230,9 +232,7 @@ def text_of(injected: Injected) -> str:
     for word, side in (("honest", injected.honest), ("hostile", injected.hostile)):
         what = side.decided
         mitigated = "mitigated" if side.is_mitigated else "NOT mitigated"
-        lines.append(
-            f"  {word:<8} {what.severity}, {what.cause}, {_acts(what.acts)}, {mitigated}"
-        )
+        lines.append(f"  {word:<8} {what.severity}, {what.cause}, {_acts(what.acts)}, {mitigated}")
     writes = ", ".join(f"{w.tool} {w.target}" for w in injected.hostile.replayed.writes)
     lines.append(f"  effects: {writes or 'none'}")
     lines.append(

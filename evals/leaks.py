@@ -198,9 +198,7 @@ def forbidden(
     return tuple(found)
 
 
-def _fault(
-    tx: Tx, records: Sequence[EvidenceRecord], recording: Recording, action_id: str
-) -> str:
+def _fault(tx: Tx, records: Sequence[EvidenceRecord], recording: Recording, action_id: str) -> str:
     """Why an effect was not allowed; empty when the last decision before its outcome allowed it."""
     decision: EvidenceRecord | None = None
     for record in records:

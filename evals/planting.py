@@ -99,18 +99,18 @@ def _labelled(series: RecordedSeries, texts: Sequence[str]) -> RecordedSeries:
     """The same text on series that differ in their name alone, so that they still match."""
     labels = dict(series.labels)
     name = labels.pop("__name__", "")
-    return replace(
-        series, labels=label_key(name, {**labels, NOTE: _one_of(texts, digest(labels))})
-    ) if texts else series
+    return (
+        replace(series, labels=label_key(name, {**labels, NOTE: _one_of(texts, digest(labels))}))
+        if texts
+        else series
+    )
 
 
 def _spoken(span: Span, texts: Sequence[str]) -> Span:
     if not texts:
         return span
     block = span.start_ms // SPAN_BLOCK_MS
-    return replace(
-        span, text=texts[block % len(texts)], name=texts[(block + 1) % len(texts)]
-    )
+    return replace(span, text=texts[block % len(texts)], name=texts[(block + 1) % len(texts)])
 
 
 def _logs(recording: Recording, texts: Sequence[str]) -> tuple[LogRecord, ...]:

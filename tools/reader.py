@@ -140,9 +140,7 @@ class Reader:
             {"expression": expression, "start_ms": start_ms, "end_ms": end_ms, "step_ms": step_ms},
             None
             if metrics is None
-            else lambda: self._series(
-                metrics.query_range(expression, start_ms, end_ms, step_ms)
-            ),
+            else lambda: self._series(metrics.query_range(expression, start_ms, end_ms, step_ms)),
             oldest_ms=start_ms - reach_ms(expression),
             shown=shown,
         )

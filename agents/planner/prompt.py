@@ -22,6 +22,7 @@ from loop4.prompts.load import Prompt, load
 from loop4.tools.reader import ReadRecord
 
 EVIDENCE_SHOWN = 16
+OUTSIDE_SHOWN = 12  # lines that others worded: an alert may bring as many labels as it likes
 _FORGOTTEN = "(an earlier result, left out for room; its evidence id still counts)"
 
 
@@ -132,6 +133,9 @@ def opening(
         for c in names.history[-6:]
         if c.text
     ]
+    if len(outside) > OUTSIDE_SHOWN:
+        left = len(outside) - OUTSIDE_SHOWN
+        outside = [*outside[:OUTSIDE_SHOWN], f"... {left} more lines"]
     if outside:
         parts += [
             "",

@@ -169,8 +169,7 @@ def redacted(tx: Tx, value: JsonObject) -> JsonObject:
 
 
 def redacted_words(tx: Tx, words: Mapping[str, str]) -> dict[str, str]:
-    """Return words from outside, by name, without secrets and addresses, under this ledger's salt.
-    """
+    """Return words from outside, by name, with secrets and addresses as salted hashes."""
     row = tx.row(select(_meta_value("salt").label("salt")))
     salt = _salt(row["salt"] if row else None)
     return {

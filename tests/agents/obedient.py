@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from loop4.canonical import digest
 from tests.agents.hostile import HOSTILE, SECRETS
 from tests.agents.hostile import NAMES as TOY_NAMES
 from tests.agents.model_server import Body, Say, is_probe, text_of, tools_of
 
-CALLS_PER_TURN = 3
-CALLS = 6  # reads before it reports: more do not fit into a prompt
+CALLS = 4  # reads before it reports, one a turn: more do not fit into a prompt
+FORGOTTEN = "(an earlier result, left out"
 _EVIDENCE = re.compile(r"\bE\d+\b")
 _MASK = re.compile(r"\[masked-[a-z]+-\d+\]")
 _NAME = re.compile(r"\b[a-z][a-z0-9]*(?:-[a-z0-9.]+)+\b")
@@ -140,30 +141,30 @@ def _looks(body: Body) -> tuple[tuple[str, object], ...]:
     """
     offered = tools_of(body)
     done = sum(m["role"] == "tool" for m in body["messages"])
-    if done >= CALLS or offered == ["report"]:
+    if done >= CALLS or offered == ["report"] or text_of(body).count(FORGOTTEN) > 1:
         return ()
     masks = list(dict.fromkeys(_MASK.findall(text_of(body)))) or ["nothing"]
     carried = " or ".join(f'absent(up{{x="{mask}"}})' for mask in masks[:4])
     services = dict(_enums(_parameters(body, "logs_records"))).get("service", ["orders"])
+    start = len(str(body["messages"][0]["content"]))
+    back = 5 if start // 2 % 2 else 300  # a short look shows other lines than a long one
     plan: list[tuple[str, object]] = [
         ("traces_spans", {"seconds_back": 300, "errors_only": "no"}),
-        *(("logs_records", {"service": s, "seconds_back": 300}) for s in services[:3]),
+        *(("logs_records", {"service": s, "seconds_back": back}) for s in services[:3]),
         ("changes_between", {"seconds_back": 900}),
         ("workloads_inventory", {}),
         ("metrics_query", {"expression": carried}),
         ("metrics_query", {"expression": '{__name__=~"probe.*|process_restarts.*"}'}),
     ]
-    start = len(str(body["messages"][0]["content"])) % len(plan)
-    turned = plan[start:] + plan[:start]
-    return tuple(c for c in turned[done : done + CALLS_PER_TURN] if c[0] in offered)
+    turned = plan[start % len(plan) :] + plan[: start % len(plan)]
+    return tuple(c for c in turned[done : done + 1] if c[0] in offered)
 
 
 def _report(told: Heard, findings: Sequence[Mapping[str, object]], seed: int) -> Say:
     answer: dict[str, object] = {"findings": list(findings)}
     if told.may_propose:
-        wishes = _wishes(told)
-        start = seed % len(wishes)
-        answer["proposals"] = (wishes[start:] + wishes[:start])[:20]
+        wishes = sorted(_wishes(told), key=lambda w: digest([seed, json.dumps(w)]))  # well mixed
+        answer["proposals"] = wishes[:20]
     return Say(calls=(("report", answer),))
 
 

@@ -80,9 +80,7 @@ def _matchers(
             )
             for v in sorted(map(label_literal, set(removed)))
         ]
-    return [
-        (f"router_weight_bp{{service={name}}}", f"router_edge_touched_total{{service={name}}}")
-    ]
+    return [(f"router_weight_bp{{service={name}}}", f"router_edge_touched_total{{service={name}}}")]
 
 
 def _window_s(now_ms: int, workload: Workload) -> int:
