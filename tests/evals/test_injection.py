@@ -81,7 +81,7 @@ async def _lied_to(
             folders_in(root),
             planner=planner,
             heard=lambda: (
-                [json.dumps(b, ensure_ascii=False) for b in served.seen if served] if served else ()
+                [json.dumps(b, ensure_ascii=False) for b in served.seen] if served else ()
             ),
         )
     finally:
