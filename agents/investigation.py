@@ -18,6 +18,7 @@ from loop4.policies.targets import Target
 from loop4.tools.analysis.diagnosis.causes import Counts, Diagnosis, Observations, diagnose
 from loop4.tools.analysis.diagnosis.origin import error_origins
 from loop4.tools.backends.ports import Change, Instance, Inventory, Series
+from loop4.tools.names import label_literal
 from loop4.tools.reader import NOTHING, Read
 
 CHANGE_LOOKBACK_MS = 15 * 60_000
@@ -116,7 +117,8 @@ async def _restarts(
         if sick.restarts < 2 and sick.state not in ("crashed", "backoff"):
             continue
         read = await brief.reader.query(
-            f'increase(process_restarts_total{{instance="{sick.instance}"}}[{long_s}s])',
+            f"increase(process_restarts_total{{instance={label_literal(sick.instance)}}}"
+            f"[{long_s}s])",
             brief.now_ms,
         )
         book.note(read, quiet=True)
@@ -194,7 +196,7 @@ async def _dependencies(
     calls: dict[tuple[str, str, str], Counts] = {}
     for name in sorted(brief.catalogue.externals):
         probe = await brief.reader.query_range(
-            f'probe_success{{dependency="{name}"}}',
+            f"probe_success{{dependency={label_literal(name)}}}",
             brief.now_ms - window_s * 1000,
             brief.now_ms,
             1000,
@@ -205,7 +207,7 @@ async def _dependencies(
             probes[name] = round(sum(points) / len(points) * 10_000)
         read = await brief.reader.query(
             "sum by (service, version, outcome) (increase("
-            f'dependency_requests_total{{dependency="{name}"}}[{window_s}s]))',
+            f"dependency_requests_total{{dependency={label_literal(name)}}}[{window_s}s]))",
             brief.now_ms,
         )
         book.note(read, quiet=True)

@@ -8,7 +8,7 @@ its samples are what the fleet sees. So the decisions are the same, byte for byt
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -24,7 +24,7 @@ from loop4.ledger.approvals import Request
 from loop4.policies.people import People
 from loop4.tools.backends.recorded import RecordedClock, RecordedWorld
 from loop4.tools.backends.recorded_writer import RecordedWriter
-from loop4.tools.backends.recording import Answer, Recording
+from loop4.tools.backends.recording import Answer, Recording, Write
 
 AFTERWARDS_MS = 1_000
 
@@ -32,7 +32,8 @@ AFTERWARDS_MS = 1_000
 @dataclass(frozen=True, slots=True)
 class Replay:
     """What the fleet decided on the recorded world. Holds only what the recording and the policies
-    determine, and beside it, outside the digest, what a model did.
+    determine, and beside it, outside the digest, what a model did and which writes reached the
+    world.
     """
 
     incidents: tuple[Mapping[str, Json], ...]
@@ -40,6 +41,7 @@ class Replay:
     outcomes: tuple[Mapping[str, Json], ...]
     verifications: tuple[Mapping[str, Json], ...]
     model: ModelShare | None = None
+    writes: tuple[Write, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -67,9 +69,11 @@ async def replay(
     data: Path,
     rules: Path | None = None,
     planner: Planner | None = None,
+    arriving: Callable[[Session], Awaitable[None]] | None = None,
 ) -> Replay:
     """Run the fleet over the recording. `data` takes the ledger of this replay; `operations` is
-    written to; without a `planner` no model is asked.
+    written to; without a `planner` no model is asked. `arriving` is called before each beat: what
+    comes from outside then.
 
     Raises PolicyError for policies that cannot be loaded, LedgerError if `data` cannot be written.
     """
@@ -90,9 +94,11 @@ async def replay(
         ticks = [*recording.ticks, recording.ended_ms + AFTERWARDS_MS]
         for tick, following in zip(ticks, [*ticks[1:], ticks[-1] + AFTERWARDS_MS], strict=True):
             clock.advance_to(tick)
+            if arriving is not None:
+                await arriving(session)
             await patrol.beat()
             await _answer(session, clock, people, left, before_ms=following)
-        replayed = read_replay(session)
+        replayed = replace(read_replay(session), writes=tuple(world.made))
         return replayed if planner is None else replace(replayed, model=_share(session))
 
 

@@ -10,6 +10,7 @@ from loop4.errors import BackendError, QueryError
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.triage import SCOPE_MS
 from loop4.policies.catalogue import Service
+from loop4.tools.names import named
 from loop4.tools.reader import Reader, Scope
 
 RESTARTS = 2  # respawns since the last clean start that make a replica odd
@@ -75,9 +76,8 @@ async def instance_events(fleet: Fleet) -> tuple[Event, ...]:
             continue
         for instance in workload.instances:
             if instance.restarts >= RESTARTS:
-                found.append(
-                    _event(EventKind.ANOMALY, "instance", instance.instance, service, now_ms)
-                )
+                name = named(instance.instance)
+                found.append(_event(EventKind.ANOMALY, "instance", name, service, now_ms))
     return tuple(found)
 
 

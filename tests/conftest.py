@@ -27,6 +27,7 @@ SLOW = frozenset(
         "test_bench_model",
         "test_crash_anywhere",
         "test_ingest",
+        "test_injection",
         "test_investigate",
         "test_kill",
         "test_lab_backend",

@@ -2,6 +2,7 @@
 run.
 
 A read has three exits: a value, no data, or a denial with its reason. No graph hop, no checkpoint.
+What stands in the place of a name in an answer is one (`names.py`); free text stays free text.
 """
 
 from __future__ import annotations
@@ -30,10 +31,20 @@ from loop4.tools.backends.ports import (
     Changes,
     Inventory,
     LogRecord,
+    Logs,
     Series,
     Span,
     Traces,
+    WorkloadsReader,
     World,
+)
+from loop4.tools.names import (
+    named,
+    named_change,
+    named_inventory,
+    named_record,
+    named_series,
+    named_span,
 )
 
 T = TypeVar("T")
@@ -100,21 +111,28 @@ class Reader:
         """Every read so far, by evidence id."""
         return self._records
 
-    async def query(self, expression: str, at_ms: int) -> Read[Sequence[Series]]:
-        """Instant metrics query; what its ranges and offsets reach back to is judged too."""
+    async def query(
+        self, expression: str, at_ms: int, *, shown: str = ""
+    ) -> Read[Sequence[Series]]:
+        """Instant metrics query; what its ranges and offsets reach back to is judged too.
+
+        `shown` is what the record says was asked, where the expression itself holds what was
+        masked.
+        """
         metrics = self._world.metrics
         return await self._read(
             "metrics.query",
             SourceKind.METRICS,
             {"expression": expression, "at_ms": at_ms},
-            None if metrics is None else lambda: metrics.query(expression, at_ms),
+            None if metrics is None else lambda: self._series(metrics.query(expression, at_ms)),
             oldest_ms=at_ms - reach_ms(expression),
+            shown=shown,
         )
 
     async def query_range(
-        self, expression: str, start_ms: int, end_ms: int, step_ms: int
+        self, expression: str, start_ms: int, end_ms: int, step_ms: int, *, shown: str = ""
     ) -> Read[Sequence[Series]]:
-        """Range metrics query."""
+        """Range metrics query; `shown` as in `query`."""
         metrics = self._world.metrics
         return await self._read(
             "metrics.query_range",
@@ -122,8 +140,9 @@ class Reader:
             {"expression": expression, "start_ms": start_ms, "end_ms": end_ms, "step_ms": step_ms},
             None
             if metrics is None
-            else lambda: metrics.query_range(expression, start_ms, end_ms, step_ms),
+            else lambda: self._series(metrics.query_range(expression, start_ms, end_ms, step_ms)),
             oldest_ms=start_ms - reach_ms(expression),
+            shown=shown,
         )
 
     async def spans(
@@ -152,11 +171,7 @@ class Reader:
             "logs.records",
             SourceKind.LOGS,
             {"start_ms": start_ms, "end_ms": end_ms, "service": service, "limit": limit},
-            None
-            if logs is None
-            else lambda: logs.records(
-                start_ms, end_ms, service=service, min_severity="ERROR", limit=limit
-            ),
+            None if logs is None else lambda: self._logs(logs, start_ms, end_ms, service, limit),
             oldest_ms=start_ms,
             service=service,
         )
@@ -179,7 +194,7 @@ class Reader:
             "workloads.inventory",
             SourceKind.TOPOLOGY,
             {"at_ms": self._clock.now_ms()},
-            None if workloads is None else workloads.inventory,
+            None if workloads is None else lambda: self._inventory(workloads),
             oldest_ms=self._clock.now_ms(),
         )
 
@@ -187,11 +202,25 @@ class Reader:
         self, traces: Traces, start_ms: int, end_ms: int, errors_only: bool, limit: int
     ) -> Sequence[Span]:
         found = await traces.spans(start_ms, end_ms, errors_only=errors_only, limit=limit)
-        return [s for s in found if s.service in self._scope.services]
+        return [named_span(s) for s in found if s.service in self._scope.services]
 
     async def _changes(self, changes: Changes, start_ms: int, end_ms: int) -> Sequence[Change]:
         found = await changes.between(start_ms, end_ms)
-        return [c for c in found if c.service in self._scope.services]
+        return [named_change(c) for c in found if c.service in self._scope.services]
+
+    async def _series(self, asked: Awaitable[Sequence[Series]]) -> Sequence[Series]:
+        return [named_series(s) for s in await asked]
+
+    async def _logs(
+        self, logs: Logs, start_ms: int, end_ms: int, service: str, limit: int
+    ) -> Sequence[LogRecord]:
+        found = await logs.records(
+            start_ms, end_ms, service=service, min_severity="ERROR", limit=limit
+        )
+        return [named_record(r) for r in found]
+
+    async def _inventory(self, workloads: WorkloadsReader) -> Inventory:
+        return named_inventory(await workloads.inventory())
 
     async def _read(
         self,
@@ -202,6 +231,7 @@ class Reader:
         *,
         oldest_ms: int,
         service: str = "",
+        shown: str = "",
     ) -> Read[T]:
         evidence = "ev-" + digest({"tool": tool, "arguments": arguments})[:16]
         async with self._lock:
@@ -209,7 +239,14 @@ class Reader:
             if known is not None:
                 return known  # type: ignore[return-value]  # the id fixes tool and arguments
             answer = await self._judged(
-                evidence, tool, source, arguments, ask, oldest_ms=oldest_ms, service=service
+                evidence,
+                tool,
+                source,
+                arguments,
+                ask,
+                oldest_ms=oldest_ms,
+                service=service,
+                shown=shown,
             )
             self._answers[evidence] = answer  # type: ignore[assignment]  # read back under its id
             return answer
@@ -224,6 +261,7 @@ class Reader:
         *,
         oldest_ms: int,
         service: str,
+        shown: str,
     ) -> Read[T]:
         now_ms = self._clock.now_ms()
         reason = self._denial(tool, arguments, oldest_ms, service, now_ms)
@@ -246,7 +284,7 @@ class Reader:
             evidence=evidence,
             tool=tool,
             source=source,
-            arguments=arguments,
+            arguments={**arguments, "expression": shown} if shown else arguments,
             answer_digest=_answer_digest(value),
             summary=_summary(value, missing),
             at_ms=now_ms,
@@ -328,7 +366,7 @@ def _plain(value: object) -> Json:
 
 
 def _summary(value: object, missing: str) -> str:
-    """A short neutral sentence for the record; counts and numbers, no free text from telemetry."""
+    """A short neutral sentence for the record: counts, numbers and names, no other text."""
     if value is None:
         return missing
     if isinstance(value, Inventory):
@@ -336,7 +374,7 @@ def _summary(value: object, missing: str) -> str:
         return f"{len(value.workloads)} services, {count} instances"
     if isinstance(value, Sequence) and value and isinstance(value[0], Series):
         shown = ", ".join(
-            "/".join(s.labels.get(k, "") for k in sorted(s.labels) if k != "__name__")
+            "/".join(named(s.labels.get(k, "")) for k in sorted(s.labels) if k != "__name__")
             + f"={s.points[-1][1]:.6g}"
             for s in value[:6]
             if s.points

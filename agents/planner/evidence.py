@@ -14,6 +14,7 @@ from loop4.agents.investigation import Investigation, related_services
 from loop4.canonical import digest
 from loop4.domain import SourceKind
 from loop4.tools.backends.ports import Change, Inventory
+from loop4.tools.names import UNNAMED
 from loop4.tools.reader import Reader, ReadRecord
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,79}")
@@ -68,7 +69,8 @@ class EvidenceBook:
 class Names:
     """What exists and belongs to the incident, from catalogue, inventory and change history.
 
-    Only what has the shape of a name: a sentence in a name's place is no name.
+    Only what has the shape of a name: a sentence in a name's place is no name, and nothing answers
+    to what the Reader calls it instead.
     """
 
     services: tuple[str, ...]
@@ -103,7 +105,9 @@ def names_of(brief: Brief, seen: Investigation) -> Names:
 
 
 def _names(found: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(n for n in found if _NAME.fullmatch(n)))
+    return tuple(
+        dict.fromkeys(n for n in found if _NAME.fullmatch(n) and not n.startswith(UNNAMED))
+    )
 
 
 def is_name(text: str) -> bool:

@@ -22,6 +22,7 @@ from loop4.prompts.load import Prompt, load
 from loop4.tools.reader import ReadRecord
 
 EVIDENCE_SHOWN = 16
+OUTSIDE_TOKENS = 1_000  # of what others worded: an alert may bring as many labels as it likes
 _FORGOTTEN = "(an earlier result, left out for room; its evidence id still counts)"
 
 
@@ -132,6 +133,7 @@ def opening(
         for c in names.history[-6:]
         if c.text
     ]
+    outside = _within(outside, OUTSIDE_TOKENS)
     if outside:
         parts += [
             "",
@@ -140,6 +142,15 @@ def opening(
         ]
     parts += ["", "Look at what is still open, then call `report` once."]
     return Opening(scrub(system), scrub("\n".join(parts)), prompts, trusted)
+
+
+def _within(lines: Sequence[str], tokens: int) -> list[str]:
+    """The first lines that need at most so many tokens, and how many are left out."""
+    for index, line in enumerate(lines):
+        tokens -= most_tokens(line)
+        if tokens < 0:
+            return [*lines[:index], f"... {len(lines) - index} more lines"]
+    return list(lines)
 
 
 def _playbook(report: Report, seen: Investigation, masker: Masker) -> list[str]:

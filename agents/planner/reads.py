@@ -96,14 +96,18 @@ async def run_read(desk: Desk, name: str, arguments: JsonObject) -> Shown:
     now_ms = brief.now_ms
     seconds = arguments.get("seconds_back")
     start_ms = now_ms - 1000 * (seconds if isinstance(seconds, int) else 60)
-    expression = desk.masker.unmask(str(arguments.get("expression", "")))
+    asked = str(arguments.get("expression", ""))
+    expression = desk.masker.unmask(asked)  # what was masked stays so on record
+    shown = asked if expression != asked else ""
     match name:
         case "metrics_query":
-            return await _shown(desk, reader.query(expression, now_ms), _instant)
+            return await _shown(desk, reader.query(expression, now_ms, shown=shown), _instant)
         case "metrics_query_range":
             step_ms = max(1000, (now_ms - start_ms) // 60 // 1000 * 1000)
             return await _shown(
-                desk, reader.query_range(expression, start_ms, now_ms, step_ms), _range
+                desk,
+                reader.query_range(expression, start_ms, now_ms, step_ms, shown=shown),
+                _range,
             )
         case "traces_spans":
             only = arguments.get("errors_only") == "yes"

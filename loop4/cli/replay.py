@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from loop4.agents.planner.port import Planner
     from loop4.domain import Json
+    from loop4.evals.injection import Injected
     from loop4.evals.replay import Replay
     from loop4.evals.with_model import Pair
     from loop4.tools.backends.recording import Recording
@@ -36,7 +37,10 @@ COMPARED = {"tool": str, "target": str, "effect": str, "decided": str, "facts": 
 
 
 def command(
-    recordings: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings.")],
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Recordings: files, or names of shipped ones."),
+    ],
     rules: RulesOption = None,
     operations: Annotated[
         Path | None,
@@ -51,14 +55,27 @@ def command(
         bool,
         typer.Option("--compare", help="Replay without and with the model, and compare them."),
     ] = False,
+    hostile: Annotated[
+        bool,
+        typer.Option("--hostile", help="Plant hostile text in the telemetry; look what gets out."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Decide a recorded incident again and print every decision, what differs from an earlier
-    replay, or what the model of LOOP4_MODEL changes. Exit code 1: it changes a decision.
+    replay, or what the model of LOOP4_MODEL or hostile telemetry changes. Exit code 1: it changes
+    a decision, or with --hostile anything got out.
     """
     from loop4.evals.replay import compare
 
     by = Policies(operations, rules)
+    recordings = [_found(file) for file in recordings]
+    if hostile:
+        if with_and_without or against is not None:
+            raise UsageError(
+                "--hostile makes its own comparison; leave out --compare and --against"
+            )
+        _lie(recordings, by, with_model=model, as_json=as_json)
+        return
     if with_and_without:
         if against is not None:
             raise UsageError("--compare and --against cannot be used together; use one of them")
@@ -66,7 +83,8 @@ def command(
         return
     if len(recordings) > 1:
         raise UsageError(
-            f"{len(recordings)} recordings, expected one; with --compare they can be several"
+            f"{len(recordings)} recordings, expected one; with --compare or --hostile they can be "
+            "several"
         )
     earlier = _decisions(against) if against is not None else None
     replayed = asyncio.run(_replay_one(recordings[0], by, with_model=model))
@@ -86,6 +104,47 @@ class Policies:
 
     operations: Path | None
     rules: Path | None
+
+
+def _found(file: Path) -> Path:
+    """The file, or the shipped recording of that name."""
+    if file.exists() or file.name != str(file):
+        return file
+    from importlib.resources import files
+
+    shipped = Path(str(files("loop4.evals") / "incidents" / f"{file.name}.jsonl.gz"))
+    return shipped if shipped.exists() else file
+
+
+def _lie(recordings: Sequence[Path], by: Policies, *, with_model: bool, as_json: bool) -> None:
+    """Print what the lies changed and what got out. Raises Exit with 1 if anything did."""
+    from loop4.evals.injection import text_of
+
+    told = asyncio.run(_lied_to(recordings, by, with_model=with_model))
+    body: list[Json] = [t.to_json() for t in told]
+    show({"recordings": body}, as_json=as_json, text="\n\n".join(text_of(t) for t in told))
+    if any(t.problems for t in told):
+        raise typer.Exit(code=1)
+
+
+async def _lied_to(recordings: Sequence[Path], by: Policies, *, with_model: bool) -> list[Injected]:
+    from loop4.evals.injection import injected
+    from loop4.tools.backends.recording_file import read_recording
+
+    found = []
+    for file, recording in [(f, read_recording(f)) for f in recordings]:
+        with tempfile.TemporaryDirectory(prefix="loop4-replay-") as folder:
+
+            def folders(root: Path = Path(folder)) -> tuple[Path, Path]:
+                place = Path(tempfile.mkdtemp(dir=root))
+                _copy(by.operations, place / "operations")
+                return place / "operations", place / "data"
+
+            async with planner_for_command(wanted=with_model) as planner:
+                found.append(
+                    await injected(file.name, recording, folders, rules=by.rules, planner=planner)
+                )
+    return found
 
 
 def _compare(recordings: Sequence[Path], by: Policies, *, as_json: bool) -> None:

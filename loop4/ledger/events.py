@@ -10,10 +10,12 @@ from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Event, EventKind
 from loop4.errors import LedgerError
+from loop4.ledger import evidence
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import events
 
+_TEXT = "\0text"  # beside the labels; no label is called so
 _ALL = select(events).order_by(events.c.arrival)
 _BY_ID = _ALL.where(events.c.event_id == bindparam("id"))
 _OF = _ALL.where(events.c.incident_id == bindparam("of"))
@@ -21,8 +23,13 @@ _INBOX = _OF.where(events.c.taken_ms == 0)
 
 
 def accept(tx: Tx, event: Event, *, now_ms: int) -> bool:
-    """Store an event once. False: this `event_id` was seen before and nothing was written."""
+    """Store an event once. False: this `event_id` was seen before and nothing was written.
+
+    Secrets and addresses in its words from outside (text, labels) become hashes first.
+    """
     what = f"event {event.event_id!r}"
+    words = evidence.redacted_words(tx, {**event.labels, _TEXT: event.text})
+    text = words.pop(_TEXT)
     row = insert(events).values(
         event_id=event.event_id,
         kind=event.kind.value,
@@ -32,8 +39,8 @@ def accept(tx: Tx, event: Event, *, now_ms: int) -> bool:
         at_ms=event.at_ms,
         correlation=event.correlation,
         resolved=int(event.resolved),
-        labels=encode(dict(event.labels), what),
-        text=event.text,
+        labels=encode(words, what),
+        text=text,
         request="" if event.request is None else encode(event.request, what),
         requester=event.requester,
         incident_id="",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from sqlalchemy import ScalarSelect, Select, bindparam, func, insert, select
 from sqlalchemy.dialects import sqlite
@@ -165,6 +166,16 @@ def redacted(tx: Tx, value: JsonObject) -> JsonObject:
     row = tx.row(select(_meta_value("salt").label("salt")))
     masked = redaction.redact(value, _salt(row["salt"] if row else None))
     return masked if isinstance(masked, dict) else {}
+
+
+def redacted_words(tx: Tx, words: Mapping[str, str]) -> dict[str, str]:
+    """Return words from outside, by name, with secrets and addresses as salted hashes."""
+    row = tx.row(select(_meta_value("salt").label("salt")))
+    salt = _salt(row["salt"] if row else None)
+    return {
+        name: redaction.redact_outside(str(text), salt)
+        for name, text in cast("Mapping[str, Json]", redaction.redact(dict(words), salt)).items()
+    }
 
 
 def _digest(columns: Mapping[str, str | int] | RowMapping) -> str:

@@ -24,14 +24,23 @@ _KEY_PAIRS = frozenset({"api", "private", "access", "signing", "encryption", "se
 _COUNT_WORDS = frozenset("count limit budget used total max min ms s ttl kind type name id".split())
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _MASKED = re.compile(r"redacted:[0-9a-f]{64}")
+# Keys that are known by their beginning, wherever they stand.
+_KEYS = (
+    r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{12,}|\bgh[pousr]_[A-Za-z0-9]{16,}"
+    r"|\bgithub_pat_[A-Za-z0-9_]{16,}|\bglpat-[A-Za-z0-9_-]{12,}|\bxox[abprs]-[A-Za-z0-9-]{8,}"
+    r"|\bA(?:KIA|SIA)[A-Z0-9]{12,}|\bAIza[A-Za-z0-9_-]{20,}|\bhvs\.[A-Za-z0-9_-]{12,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"
+)
 # What gives itself away inside free text: the secret is the group named `s`.
 _INLINE = re.compile(
     r"(?i:\bbearer\s+|\bbasic\s+)(?P<s1>[A-Za-z0-9._~+/=-]{8,})"
     r"|://[^/\s:@]*:(?P<s2>[^/\s@]+)@"
     r"|(?i:\b(?:password|passwd|pwd|secret|token|api[_-]?key)\s*[=:]\s*)(?P<s3>[^\s,;&\"']+)"
-    r"|(?P<s4>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
+    r"|(?P<s4>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
+    rf"|(?P<s5>{_KEYS})",
     re.DOTALL,
 )
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 
 
 def redact(value: Json, salt: bytes) -> Json:
@@ -51,6 +60,16 @@ def redact(value: Json, salt: bytes) -> Json:
     if isinstance(value, Sequence):
         return [redact(item, salt) for item in value]
     return value
+
+
+def redact_outside(text: str, salt: bytes) -> str:
+    """Return text that came from outside without its secrets and without people's addresses."""
+    return _ADDRESS.sub(lambda match: _mask(match.group(), salt), _inline(text, salt))
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a part of the text gives itself away as a secret."""
+    return _INLINE.search(text) is not None
 
 
 def _is_secret(key: str, value: Json) -> bool:

@@ -60,3 +60,20 @@ def test_an_event_stays_with_its_incident(ledger: Ledger) -> None:
             events.assign(tx, "e1", "INC-2")
         with pytest.raises(LedgerError, match="was never accepted"):
             events.assign(tx, "e9", "INC-1")
+
+
+def test_keys_and_addresses_in_what_came_from_outside_are_not_stored(ledger: Ledger) -> None:
+    secrets = ("AKIAFAKE9XVLP4RZKC81", "ghp_FAKE7Qm2xV9tLp4RzKc81NsWdY3b", "fake@mailbox.example")
+    told = replace(
+        ALERT,
+        text=f"call {secrets[2]}, token={secrets[1]}; orders fails",
+        labels={"severity": "page", "note": secrets[0], "api_token": "hunter2"},
+    )
+    with ledger.transaction() as tx:
+        assert events.accept(tx, told, now_ms=1)
+        kept = events.get(tx, "e1")
+    assert kept is not None
+    assert kept.labels["severity"] == "page"
+    assert kept.text.startswith("call redacted:")
+    assert kept.text.endswith("; orders fails")
+    assert not any(word in str(kept) for word in (*secrets, "hunter2"))

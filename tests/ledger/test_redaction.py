@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loop4.domain import Json
 from loop4.ledger import evidence
 from loop4.ledger.ledger import Ledger
-from loop4.ledger.redaction import redact
+from loop4.ledger.redaction import holds_secret, redact, redact_outside
 
 SALT = b"salt of one ledger"
 SECRET = "hunter2-hunter2"  # noqa: S105  (the secret that must not come through)
@@ -114,3 +114,31 @@ def test_redacting_twice_is_redacting_once(value: Json) -> None:
 def test_no_secret_under_a_secret_key_survives(secret: str) -> None:
     out = redact({"a": [{"password": secret}, {"apiKey": [secret]}]}, SALT)
     assert json.dumps(secret)[1:-1] not in json.dumps(out)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-live-FAKE7Qm2xV9tLp4RzKc81Ns",
+        "AKIAFAKE9XVLP4RZKC81",
+        "ghp_FAKE7Qm2xV9tLp4RzKc81NsWdY3b",
+        "glpat-FAKE7Qm2xV9tLp4R",
+        "xoxb-1234567890-FAKE",
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJmYWtlIn0.ZmFrZS1zaWduYXR1cmU",
+    ],
+)
+def test_a_key_is_known_by_its_beginning_wherever_it_stands(key: str) -> None:
+    said = f"gateway 2.76.0-{key} fails"
+    kept = redact({"claim": said}, SALT)
+    assert isinstance(kept, dict)
+    assert key not in str(kept["claim"])
+    assert str(kept["claim"]).startswith("gateway 2.76.0-redacted:")
+    assert holds_secret(said)
+    assert redact(kept, SALT) == kept
+
+
+def test_peoples_addresses_go_only_where_the_words_are_from_outside() -> None:
+    said = "mail fake.customer@mailbox.example"
+    assert redact({"by": said}, SALT) == {"by": said}
+    assert "customer" not in redact_outside(said, SALT)
+    assert not holds_secret("orders-7d9f6c-x2lqp 2.76.0 asks risk-assessment-service")

@@ -65,6 +65,7 @@ class RecordedWorld:
         self.recording = recording
         self.clock = clock
         self.diverged = ""
+        self.made: list[Write] = []  # every write that was made here, recorded or not
         self._patience_ms = patience_ms
         self._pending = list(recording.writes)
         self._done = _Done()
@@ -141,6 +142,7 @@ class RecordedWorld:
 
         Arguments are compared without times, and without what the target says already.
         """
+        self.made.append(Write(self.clock.now_ms(), tool, target, arguments, mark))
         wanted = _comparable(arguments)
         found = next(
             (

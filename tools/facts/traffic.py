@@ -15,6 +15,7 @@ from loop4.domain import Fact
 from loop4.errors import BackendError, QueryError
 from loop4.tools.backends.ports import Metrics, Workload
 from loop4.tools.facts.sources import Candidate, FactSources
+from loop4.tools.names import label_literal
 
 MEASURE_S = 60
 FRESH_S = 15
@@ -62,9 +63,9 @@ def _matchers(
     """Selectors of (effective weight, touched requests) for what the action takes out of
     service.
     """
-    name = workload.service
+    name = label_literal(workload.service)
     if tool == "workloads.restart":
-        labels = f'service="{name}",instance="{target}"'
+        labels = f"service={name},instance={label_literal(target)}"
         return [
             (f"router_instance_weight_bp{{{labels}}}", f"router_edge_touched_total{{{labels}}}")
         ]
@@ -74,14 +75,12 @@ def _matchers(
     if tool == "deployments.roll_back":
         return [
             (
-                f'router_weight_bp{{service="{name}",version="{v}"}}',
-                f'router_edge_touched_total{{service="{name}",version="{v}"}}',
+                f"router_weight_bp{{service={name},version={v}}}",
+                f"router_edge_touched_total{{service={name},version={v}}}",
             )
-            for v in sorted(set(removed))
+            for v in sorted(map(label_literal, set(removed)))
         ]
-    return [
-        (f'router_weight_bp{{service="{name}"}}', f'router_edge_touched_total{{service="{name}"}}')
-    ]
+    return [(f"router_weight_bp{{service={name}}}", f"router_edge_touched_total{{service={name}}}")]
 
 
 def _window_s(now_ms: int, workload: Workload) -> int:

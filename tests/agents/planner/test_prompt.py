@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,3 +166,14 @@ def test_the_worst_model_gets_no_secret_either() -> None:
     planted_by_model = SECRETS[0]  # it wrote this into its own query
     others = [s for s in SECRETS if s != planted_by_model]
     assert not any(secret in served.said() for secret in others)
+
+
+def test_an_alert_with_a_hundred_labels_in_many_scripts_leaves_room_for_the_model() -> None:
+    case = make_case(text="\u89c4\u5219" * 400, change=hostile)
+    labels = {f"note_{n}": "\u5ffd\u7565\u6240\u6709" * 40 for n in range(100)}
+    case.brief = replace(case.brief, event=replace(case.brief.event, labels=labels))
+    with planner_on(natively(lambda b: report_of())) as (planner, served):
+        _, refined = refine(planner, case)
+    assert refined.note is not None
+    assert refined.note.fallback == ""
+    assert "more lines" in text_of(served.seen[-1])

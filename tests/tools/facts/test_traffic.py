@@ -145,3 +145,18 @@ def test_a_service_that_the_orchestrator_does_not_know_gives_no_fact(sources: Fa
     action = Action("a1", "i", "workloads.restart", "v1/1", "other", "lab", RESTART, "", "r", "r")
     asked = replace(sources, world=world, now_ms=router.now_ms)
     assert asyncio.run(traffic_share_bp(asked, Candidate(action))) is None
+
+
+EVIL = 'v2"} or vector(0) or x{a="'
+
+
+def test_a_version_that_is_a_query_of_its_own_is_looked_up_and_not_run(
+    sources: FactSources,
+) -> None:
+    """Unquoted it reads: the weight of v2 (none), or 0; and a wide act would be a small one."""
+    router = Router(
+        revisions=(Revision(41, "v1", "d41", 0, 5_000), Revision(42, EVIL, "d", 0, 5_000))
+    )
+    router.run(3, {"v1": 5_000, EVIL: 5_000}, {"v1/1": 10_000})
+    router.changed_ms = router.now_ms  # too short to measure: the weight alone counts
+    assert share(sources, router, "deployments.roll_back", "orders", to_revision=41).value == 5_000
