@@ -14,10 +14,10 @@ import z3
 from loop4.domain import Action, Fact, FactScalar, Json, RequesterKind
 from loop4.policies.cases import NOW_MS, safe_action
 from loop4.policies.facts import FactSchema, FactType
-from loop4.policies.gate_model import OTHER, Symbols
 from loop4.policies.policy import Policy
 from loop4.policies.rules import STRICTNESS, ToolDeclaration
-from loop4.policies.situation import Situation
+from loop4.policies.situation import OTHER, Situation
+from loop4.policies.symbols import Symbols
 
 _NO_SUCH_TOOL = "code.unheard_of"
 _MISTYPED: Mapping[FactType, FactScalar] = {
@@ -132,10 +132,9 @@ def _wishes(symbols: Symbols) -> list[z3.BoolRef]:
         symbols.arguments_fit,
         symbols.mode == len(STRICTNESS) - 1,
         symbols.claims["requester_kind"] == symbols.words["agent"],
+        symbols.agent == symbols.words["remediation"],
         symbols.service == symbols.words[OTHER],
     ]
-    if "remediation" in symbols.words:
-        wishes.append(symbols.agent == symbols.words["remediation"])
     for name, schema in symbols.schemas.items():
         fact = symbols.facts[name]
         safe = symbols.words[str(schema.safe)] if schema.type is FactType.ENUM else schema.safe
@@ -170,5 +169,3 @@ def _malformed(declared: ToolDeclaration, action: Action) -> dict[str, Json]:
     if declared.arguments:
         return {**action.arguments, next(iter(declared.arguments)): None}
     return {"undeclared": "x"}
-
-

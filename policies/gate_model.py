@@ -1,37 +1,24 @@
 """The gate as z3 terms: the same syntax tree that `compile.py` turns into Python, for all inputs.
 
-What `judge` looks at becomes a symbol: tool, agent, environment, service, mode, the value, type,
-presence and age of every fact, whether the arguments are as declared, whether an executor and a
-fitting approval are there. Words are interned as integers. `effects` follows `Plan` and `judge`
-line by line; tests compare the two on random and on boundary inputs.
+`stages` follows `Plan` and `judge` line by line: facts and arguments as declared, the worst matched
+rule, binding and executor, a fitting approval. Tests compare it with the real gate on random and on
+boundary inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import z3
 
 from loop4.domain import Effect, Mode, ToolClass
-from loop4.policies.facts import FUTURE_SKEW_MS, FactSchema, FactType
 from loop4.policies.policy import Policy
-from loop4.policies.rules import ROLES, STRICTNESS, Match, Rule, ToolDeclaration
+from loop4.policies.rules import ROLES, STRICTNESS, Match, Rule
+from loop4.policies.symbols import Symbols
 from loop4.policies.tree import Binary, Constant, ListOf, Name, Tree, Unary
 
-OTHER = "something-else"  # stands for every word that neither rules nor bindings mention
-CLAIMED = ("environment", "requester_kind")
 _TRUE, _FALSE = z3.BoolVal(True), z3.BoolVal(False)
-
-
-@dataclass(frozen=True, slots=True)
-class FactSymbols:
-    """One fact as the gate may find it. `value` counts only if present and well typed."""
-
-    value: z3.ExprRef
-    is_present: z3.BoolRef
-    is_typed: z3.BoolRef
-    age_ms: z3.ArithRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,116 +37,16 @@ class Effects:
 
     def rank(self) -> z3.ArithRef:
         """0 for allow to 3 for deny."""
-        return z3.If(
-            self.deny, 3, z3.If(self.escalate, 2, z3.If(self.require_approval, 1, 0))
-        )
+        return z3.If(self.deny, 3, z3.If(self.escalate, 2, z3.If(self.require_approval, 1, 0)))
 
 
-class Symbols:
-    """The inputs of `judge` as z3 constants, shared by all policies over the same tools and facts.
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What the rules alone say, what binding and executor make of it, and an approval of that."""
 
-    `words` interns every string that can matter; a word of none of them is `OTHER`.
-    """
-
-    def __init__(self, policies: Sequence[Policy]) -> None:
-        first = policies[0]
-        self.tools: Mapping[str, ToolDeclaration] = first.tools
-        self.schemas: Mapping[str, FactSchema] = first.facts
-        order = {kind: index for index, kind in enumerate(ToolClass)}
-        ordered = sorted(self.tools.values(), key=lambda tool: (order[tool.tool_class], tool.name))
-        self.tool_names = tuple(tool.name for tool in ordered)
-        self.tool_index = {name: index for index, name in enumerate(self.tool_names)}
-        self.words: dict[str, int] = {}
-        for word in (OTHER, *_all_words(policies), *_enum_words(self.schemas)):
-            self.words.setdefault(word, len(self.words))
-        self.tool, self.mode = z3.Int("tool"), z3.Int("mode")
-        self.agent, self.service = z3.Int("agent"), z3.Int("service")
-        self.claims = {name: z3.Int(f"action_{name}") for name in CLAIMED}
-        self.is_executable = z3.Bool("is_executable")
-        self.arguments_fit = z3.Bool("arguments_fit")
-        self.is_approved = z3.Bool("is_approved")
-        self.facts = {name: _fact_symbols(schema) for name, schema in self.schemas.items()}
-        self._sets: dict[frozenset[str], z3.BoolRef] = {}
-
-    def bounds(self) -> list[z3.BoolRef]:
-        """What holds of every input: indexes name something, requesters are agents or persons."""
-        kinds = [self.words[word] for word in ("agent", "person")]
-        unfailing = [
-            name
-            for name, tool in self.tools.items()
-            if not tool.arguments and tool.has_more_arguments
-        ]
-        terms = [
-            z3.And(self.tool >= 0, self.tool <= len(self.tool_names)),
-            z3.And(self.mode >= 0, self.mode < len(STRICTNESS)),
-            z3.Or(*(self.claims["requester_kind"] == kind for kind in kinds)),
-            z3.Implies(self.is_tool(unfailing), self.arguments_fit),
-        ]
-        strings = [self.agent, self.service, self.claims["environment"]]
-        strings += [
-            self.facts[name].value for name, s in self.schemas.items() if s.type is FactType.ENUM
-        ]
-        terms += [z3.And(string >= 0, string < len(self.words)) for string in strings]
-        return terms
-
-    def is_tool(self, names: Iterable[str]) -> z3.BoolRef:
-        """The action's tool is one of these."""
-        key = frozenset(names)
-        if key not in self._sets:
-            self._sets[key] = _in_ranges(self.tool, sorted(self.tool_index[name] for name in key))
-        return self._sets[key]
-
-    def is_class(self, *classes: ToolClass) -> z3.BoolRef:
-        """The action's tool is declared and of one of these classes."""
-        return self.is_tool(n for n, tool in self.tools.items() if tool.tool_class in classes)
-
-    def is_word(self, symbol: z3.ArithRef, words: Collection[str] | None) -> z3.BoolRef:
-        """The string is one of these; None = any."""
-        if words is None:
-            return _TRUE
-        return z3.Or(*(symbol == self.words[word] for word in sorted(words)))
-
-    def is_usable(self, name: str) -> z3.BoolRef:
-        """The fact is present, exactly of its type, in range and fresh."""
-        schema, fact = self.schemas[name], self.facts[name]
-        return z3.And(
-            fact.is_present,
-            fact.is_typed,
-            self.is_in_range(name, fact.value),
-            fact.age_ms >= -FUTURE_SKEW_MS,
-            fact.age_ms <= schema.max_age_s * 1000,
-        )
-
-    def is_in_range(self, name: str, value: z3.ExprRef) -> z3.BoolRef:
-        """A well-typed value lies in the declared range or is one of the declared words."""
-        schema = self.schemas[name]
-        if schema.type is FactType.INT:
-            return z3.And(value >= schema.low, value <= schema.high)
-        if schema.type is FactType.ENUM:
-            return self.is_word(value, schema.values)
-        return _TRUE
-
-    def facts_are_usable(self, tools: Collection[str]) -> z3.BoolRef:
-        """Every fact that the action's tool declares is usable."""
-        return z3.And(*self._of_declared(tools, self.schemas, self.is_usable))
-
-    def claims_agree(self, tools: Collection[str]) -> z3.BoolRef:
-        """The action says of environment and requester what the facts say."""
-        return z3.And(
-            *self._of_declared(
-                tools, CLAIMED, lambda name: self.facts[name].value == self.claims[name]
-            )
-        )
-
-    def _of_declared(
-        self, tools: Collection[str], names: Iterable[str], term: Callable[[str], z3.BoolRef]
-    ) -> list[z3.BoolRef]:
-        found = []
-        for name in names:
-            declaring = [tool for tool in tools if name in self.tools[tool].facts]
-            if declaring:
-                found.append(z3.Implies(self.is_tool(declaring), term(name)))
-        return found
+    decided: Effects
+    bound: Effects
+    approved: Effects
 
 
 class GateModel:
@@ -169,6 +56,8 @@ class GateModel:
         self.symbols, self.policy = symbols, policy
         self._conditions: dict[tuple[object, ...], z3.ExprRef] = {}
         self._fires: dict[str, z3.BoolRef] = {}
+        self._judged: dict[frozenset[str], z3.BoolRef] = {}
+        self._stages: dict[frozenset[str], Stages] = {}
 
     def fires(self, rule: Rule) -> z3.BoolRef:
         """The rule matches the action and its condition holds; facts taken as usable."""
@@ -202,18 +91,28 @@ class GateModel:
         wanted = frozenset(tools)
         return [rule for rule in self.policy.rules if rule.match.tools & wanted]
 
-    def is_judged_by_rules(self, tools: Collection[str]) -> z3.BoolRef:
+    def is_judged_by_rules(self, tools: frozenset[str]) -> z3.BoolRef:
         """Tool, facts, arguments and claims are as declared: the rules have the word."""
-        symbols = self.symbols
-        return z3.And(
-            symbols.is_tool(tools),
-            symbols.arguments_fit,
-            symbols.facts_are_usable(tools),
-            symbols.claims_agree(tools),
-        )
+        if tools not in self._judged:
+            symbols = self.symbols
+            self._judged[tools] = z3.And(
+                symbols.is_tool(tools),
+                symbols.arguments_fit,
+                symbols.facts_are_usable(tools),
+                symbols.claims_agree(tools),
+            )
+        return self._judged[tools]
 
-    def decided(self, tools: Collection[str]) -> Effects:
-        """What the rules alone say, deny if they have not the word. `tools` = those that can be."""
+    def stages(self, tools: frozenset[str]) -> Stages:
+        """The effect at each stage of the gate, for an action on one of these tools."""
+        if tools not in self._stages:
+            decided = self._decide(tools)
+            bound = self._bind(decided)
+            self._stages[tools] = Stages(decided, bound, self._approve(bound))
+        return self._stages[tools]
+
+    def _decide(self, tools: frozenset[str]) -> Effects:
+        """What the rules alone say; deny if they have not the word, or if none matches."""
         fired = {
             effect: [self.fires(r) for r in self.rules_of(tools) if r.effect is effect]
             for effect in Effect
@@ -228,7 +127,7 @@ class GateModel:
         allow = z3.And(z3.Not(deny), z3.Not(escalate), z3.Not(ask))
         return Effects(allow, ask, escalate, deny)
 
-    def bound(self, decided: Effects) -> Effects:
+    def _bind(self, decided: Effects) -> Effects:
         """After binding and executor have had their say."""
         symbols = self.symbols
         mode, is_executable = symbols.mode, symbols.is_executable
@@ -246,7 +145,7 @@ class GateModel:
             deny=z3.Or(stopped, decided.deny),
         )
 
-    def approved(self, bound: Effects) -> Effects:
+    def _approve(self, bound: Effects) -> Effects:
         """After approvals: one that fits lifts `require_approval`, and nothing else."""
         is_approved = self.symbols.is_approved
         return Effects(
@@ -341,40 +240,3 @@ class GateModel:
             "-": lambda: left - right,
         }
         return operations[tree.operator]()
-
-
-def _fact_symbols(schema: FactSchema) -> FactSymbols:
-    name = schema.name
-    value = z3.Bool(name) if schema.type is FactType.BOOL else z3.Int(name)
-    return FactSymbols(
-        value, z3.Bool(f"{name}_is_present"), z3.Bool(f"{name}_is_typed"), z3.Int(f"{name}_age_ms")
-    )
-
-
-def _in_ranges(symbol: z3.ArithRef, indexes: Sequence[int]) -> z3.BoolRef:
-    """The symbol is one of these sorted numbers; neighbours become one range."""
-    ranges: list[list[int]] = []
-    for index in indexes:
-        if ranges and ranges[-1][1] == index - 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    return z3.Or(
-        *(
-            symbol == low if low == high else z3.And(symbol >= low, symbol <= high)
-            for low, high in ranges
-        )
-    )
-
-
-def _all_words(policies: Sequence[Policy]) -> Iterable[str]:
-    for policy in policies:
-        for noun in (*policy.bindings, *(rule.match for rule in policy.rules)):
-            for words in (noun.environments, noun.services, getattr(noun, "agents", None)):
-                yield from sorted(words or ())
-
-
-def _enum_words(schemas: Mapping[str, FactSchema]) -> Iterable[str]:
-    yield from ("agent", "person")
-    for schema in schemas.values():
-        yield from schema.values

@@ -52,7 +52,10 @@ class Never:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedBy:
-    """Other values of these facts leave the effect as it is, before approvals."""
+    """Other values of these facts leave the effect as it is, before approvals.
+
+    Compares actions whose facts can all be used, before and after.
+    """
 
     facts: tuple[str, ...]
 

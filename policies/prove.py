@@ -8,18 +8,18 @@ that is reported as a failure of its own.
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import assert_never
 
 import z3
 
-from loop4.domain import Effect, Json
+from loop4.domain import Effect
 from loop4.policies import counterexample
 from loop4.policies.facts import FactType
-from loop4.policies.gate_model import Effects, GateModel, Symbols
+from loop4.policies.gate_model import Effects, GateModel
 from loop4.policies.invariants import (
     BOUND,
     Asks,
@@ -31,54 +31,12 @@ from loop4.policies.invariants import (
     UnchangedBy,
 )
 from loop4.policies.policy import Policy
-from loop4.policies.rules import LATTICE, ROLES, STRICTNESS
-from loop4.policies.situation import Answer, Situation, answer, tell
-from loop4.policies.tree import names
+from loop4.policies.proof import Counterexample, Proof, Status, breaks, sentence_of
+from loop4.policies.rules import STRICTNESS
+from loop4.policies.situation import answer
+from loop4.policies.symbols import Symbols
 
 TIMEOUT_MS = 10_000
-
-
-class Status(StrEnum):
-    """How a proof ended; only the first is a success."""
-
-    PROVED = "proved"
-    VIOLATED = "violated"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Counterexample:
-    """A situation in which the real gate breaks the promise.
-
-    `other` is the second look of a comparing invariant: the same with the named facts moved.
-    """
-
-    situation: Situation
-    answer: Answer
-    other: Situation | None
-    other_answer: Answer | None
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """The result for one invariant. `detail` says why a proof is unknown."""
-
-    name: str
-    says: str
-    status: Status
-    ms: float
-    counterexample: Counterexample | None = None
-    detail: str = ""
-
-    def to_json(self) -> dict[str, Json]:
-        """For `--json`."""
-        body: dict[str, Json] = {"name": self.name, "status": self.status.value, "ms": self.ms}
-        if self.detail:
-            body["detail"] = self.detail
-        if self.counterexample is not None:
-            body["counterexample"] = _counterexample_json(self.counterexample)
-        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +84,15 @@ class Prover:
         """What must be satisfiable for the invariant to be broken."""
         model, symbols = self.model, self.symbols
         tools = invariant.match.tools
-        decided = model.decided(tools)
-        bound = model.bound(decided)
+        stages = model.stages(tools)
+        bound = stages.bound
         terms = list(self._premise(invariant))
         if invariant.without_approval:
             terms.append(z3.Or(*(bound.of(e) for e in sorted(invariant.without_approval))))
         claim = invariant.claim
         match claim:
             case Never():
-                last = bound if invariant.unless_approved else model.approved(bound)
+                last = bound if invariant.unless_approved else stages.approved
                 terms.append(z3.Or(*(last.of(effect) for effect in sorted(claim.effects))))
                 if Effect.DENY in claim.effects:
                     terms += [model.is_judged_by_rules(tools), symbols.is_executable]
@@ -143,12 +101,12 @@ class Prover:
                 terms += [bound.require_approval, z3.Not(model.asks_role(tools, claim.role))]
                 return _Question(tuple(terms), {})
             case UnchangedBy():
-                return self._comparison(terms, bound, claim.facts, lambda first, second: first != second)
+                terms.append(model.is_judged_by_rules(tools))
+                return self._comparison(terms, bound, claim.facts, operator.ne)
             case NoBetterWith():
-                question = self._comparison(
-                    terms, bound, (claim.fact,), lambda first, second: second < first
-                )
-                return _Question((*question.terms, self._moves(claim, question.moved)), question.moved)
+                terms.append(model.is_judged_by_rules(tools))
+                found = self._comparison(terms, bound, (claim.fact,), operator.gt)
+                return _Question((*found.terms, self._moves(claim, found.moved)), found.moved)
             case _:
                 assert_never(claim)
 
@@ -219,7 +177,7 @@ class Prover:
         if question.moved:
             second = counterexample.situation(model, self.symbols, self.policy, question.moved)
             said_then = answer(second, self.policy)
-        sentence = _sentence(invariant, self.policy, (first, said), (second, said_then))
+        sentence = sentence_of(invariant, self.policy, (first, said), (second, said_then))
         if not breaks(invariant, said, said_then):
             return None, f"the model and the gate differ; report this as a defect: {sentence}"
         return Counterexample(first, said, second, said_then, sentence), ""
@@ -229,90 +187,3 @@ def prove_all(policy: Policy, invariants: Sequence[Invariant]) -> tuple[Proof, .
     """One proof an invariant, in their order."""
     prover = Prover(policy)
     return tuple(prover.prove(invariant) for invariant in invariants)
-
-
-def breaks(invariant: Invariant, said: Answer, moved: Answer | None) -> bool:
-    """Whether these answers of the real gate break the claim (premise taken as given)."""
-    claim = invariant.claim
-    match claim:
-        case Never():
-            effect = said.before_approvals if invariant.unless_approved else said.effect
-            return effect in claim.effects
-        case Asks():
-            return said.before_approvals is Effect.REQUIRE_APPROVAL and ROLES.index(
-                said.role
-            ) < ROLES.index(claim.role)
-        case UnchangedBy():
-            return moved is not None and moved.before_approvals is not said.before_approvals
-        case NoBetterWith():
-            return moved is not None and LATTICE.index(moved.before_approvals) > LATTICE.index(
-                said.before_approvals
-            )
-        case _:
-            assert_never(claim)
-
-
-def _sentence(
-    invariant: Invariant,
-    policy: Policy,
-    first: tuple[Situation, Answer],
-    second: tuple[Situation | None, Answer | None],
-) -> str:
-    """One paragraph for the operator: who asks what, which facts, what the gate said and by which
-    rule, and what was promised.
-    """
-    claim = invariant.claim
-    named = names(invariant.when) if invariant.when is not None else frozenset()
-    if isinstance(claim, UnchangedBy):
-        named |= frozenset(claim.facts)
-    if isinstance(claim, NoBetterWith):
-        named |= {claim.fact}
-    situation, said = first
-    text = f"When {tell(situation, policy, named)}: the gate says {_verdict(said)}."
-    other, other_said = second
-    if other is not None and other_said is not None:
-        changed = [
-            part for part in tell(other, policy, named).split("; ") if part not in text.split("; ")
-        ]
-        changed_text = "; ".join(changed) or "the same facts"
-        text += f" With {changed_text.split(': the gate')[0]} instead it says {_verdict(other_said)}."
-    return f"{text} Promised: {invariant.says.rstrip('.')}."
-
-
-def _verdict(said: Answer) -> str:
-    by = f"by {', '.join(said.rules)}" if said.rules else "no rule matched"
-    reason = f": {said.reasons[0]}" if said.reasons else ""
-    return f"{said.effect} ({by}{reason})"
-
-
-def _counterexample_json(example: Counterexample) -> dict[str, Json]:
-    body = situation_json(example.situation, example.answer)
-    if example.other is not None and example.other_answer is not None:
-        body["other"] = situation_json(example.other, example.other_answer)
-    return {"sentence": example.sentence, **body}
-
-
-def situation_json(situation: Situation, said: Answer) -> dict[str, Json]:
-    """The situation in the form that `loop4 policy explain` reads, with the verdict."""
-    action = situation.action
-    return {
-        "action": {
-            "tool": action.tool,
-            "service": action.service,
-            "environment": action.environment,
-            "agent": action.agent,
-            "requester": action.requester,
-            "requester_kind": str(action.requester_kind),
-            "arguments": dict(action.arguments),
-            "facts": {
-                name: {"value": fact.value, "age_ms": situation.now_ms - fact.at_ms}
-                for name, fact in sorted(situation.facts.items())
-            },
-        },
-        "mode": "bound" if situation.mode is None else str(situation.mode),
-        "has_executor": situation.has_executor,
-        "is_approved": situation.is_approved,
-        "effect": str(said.effect),
-        "rules": list(said.rules),
-        "reasons": list(said.reasons),
-    }

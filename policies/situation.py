@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loop4.domain import Action, Approval, ApprovalState, Effect, Fact, FactScalar, Mode, Vote
+from loop4.domain import Action, Approval, ApprovalState, Effect, Fact, FactScalar, Json, Mode, Vote
 from loop4.policies.approval import action_digest
 from loop4.policies.cases import NOW_MS, under
 from loop4.policies.facts import FactSchema, FactType
 from loop4.policies.gate import judge
 from loop4.policies.policy import Policy
 
+OTHER = "any-other"  # stands for every word that neither rules nor bindings mention
 _UNITS = {"s": "s", "ms": "ms"}
 
 
@@ -82,16 +83,43 @@ def fitting_approval(action: Action, version: str, role: str, need: int, now_ms:
     )
 
 
+def situation_json(situation: Situation, said: Answer) -> dict[str, Json]:
+    """The situation in the form that `loop4 policy explain` reads, with the verdict."""
+    action = situation.action
+    return {
+        "action": {
+            "tool": action.tool,
+            "service": action.service,
+            "environment": action.environment,
+            "agent": action.agent,
+            "requester": action.requester,
+            "requester_kind": str(action.requester_kind),
+            "arguments": dict(action.arguments),
+            "facts": {
+                name: {"value": fact.value, "age_ms": situation.now_ms - fact.at_ms}
+                for name, fact in sorted(situation.facts.items())
+            },
+        },
+        "mode": "bound" if situation.mode is None else str(situation.mode),
+        "has_executor": situation.has_executor,
+        "is_approved": situation.is_approved,
+        "effect": str(said.effect),
+        "rules": list(said.rules),
+        "reasons": list(said.reasons),
+    }
+
+
 def tell(situation: Situation, policy: Policy, named: frozenset[str] = frozenset()) -> str:
     """The situation in the operator's words: who asks for what, and which facts matter.
 
     Facts at their safe value are left out unless they are `named`.
     """
     action = situation.action
-    who = "agent" if action.requester_kind == "agent" else "person"
+    who = f"agent {action.agent}" if action.requester_kind == "agent" else "a person"
+    service = "any service" if action.service == OTHER else f"service {action.service}"
+    environment = action.environment.replace(OTHER, "an environment that no rule names")
     parts = [
-        f"the {who} {action.agent!r} asks for {action.tool} on service {action.service!r} "
-        f"in {action.environment} ({_mode(situation.mode)})"
+        f"{who} asks for {action.tool} on {service} in {environment} ({_mode(situation.mode)})"
     ]
     parts += _facts(situation, policy, named)
     if not situation.has_executor:
