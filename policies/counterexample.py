@@ -53,8 +53,11 @@ def situation(
     policy: Policy,
     facts: Mapping[str, z3.ExprRef] | None = None,
 ) -> Situation:
-    """The situation of a model. `facts` are other value terms for some facts (a second look)."""
-    read = _Reader(model, symbols)
+    """The situation of a model. `facts` are other value terms for some facts (a second look).
+
+    What the action says of itself moves with its facts.
+    """
+    read, moved = _Reader(model, symbols), facts or {}
     index = read.integer(symbols.tool)
     is_known = index < len(symbols.tool_names)
     tool = symbols.tool_names[index] if is_known else symbols.tool_names[0]
@@ -62,12 +65,12 @@ def situation(
     found = {
         name: fact
         for name in declared.facts
-        if (fact := read.fact(name, (facts or {}).get(name))) is not None
+        if (fact := read.fact(name, moved.get(name))) is not None
     }
     action = safe_action(policy, tool, {})
-    kind = RequesterKind(read.word(symbols.claims["requester_kind"]))
+    kind = RequesterKind(read.word(moved.get("requester_kind", symbols.claims["requester_kind"])))
     agent, service = read.word(symbols.agent), read.word(symbols.service)
-    environment = read.word(symbols.claims["environment"])
+    environment = read.word(moved.get("environment", symbols.claims["environment"]))
     action = replace(
         action,
         tool=tool if is_known else _NO_SUCH_TOOL,
