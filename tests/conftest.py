@@ -25,7 +25,6 @@ SLOW = frozenset(
         "test_bad_input",
         "test_bench_graph",
         "test_bench_model",
-        "test_compile_mutants",
         "test_crash_anywhere",
         "test_ingest",
         "test_investigate",
