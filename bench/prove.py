@@ -1,4 +1,6 @@
-"""How long proofs take, and how fast past decisions are judged again: `python bench/prove.py --json`.
+"""How long proofs take, and how fast past decisions are judged again.
+
+    python bench/prove.py --json
 
 All shipped invariants are proved over the shipped rules, and over those and rules of single
 services up to 1,000, through the real loader. Building the terms and proving are timed apart

@@ -1,4 +1,4 @@
-"""Random situations for the gate, broken in every way that it must notice, and the model's answer."""
+"""Random situations for the gate, some broken in a way that it must notice; the model asked."""
 
 from __future__ import annotations
 

@@ -106,8 +106,8 @@ def test_the_model_reads_bindings_as_the_gate_does(shipped: Policy) -> None:
     bindings = [
         Binding("a", Mode.ACT, environments=frozenset(("lab", "production"))),
         Binding("b", Mode.SUGGEST, services=frozenset(("orders",))),
-        Binding("c", Mode.OBSERVE, environments=frozenset(("production",)), services=frozenset(("payments",))),
-    ]  # fmt: skip
+        Binding("c", Mode.OBSERVE, frozenset(("production",)), frozenset(("payments",))),
+    ]
     policy = with_rules(shipped, shipped.rules, bindings)
     asked = Asked(policy)
     mode = asked.model.mode_of_bindings(frozenset(policy.tools))

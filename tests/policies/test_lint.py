@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from loop4.policies.difference import compare
 from loop4.policies.lint import Fault, lint
 from loop4.policies.load import with_rules
+from loop4.policies.mutate import mutants
 from loop4.policies.policy import Policy
+from tests.policies.broken_promises import changed
 
 ALLOW = "- id: allow\n  match: {tools: [flags.set_variant]}\n  effect: allow\n"
 SAME = "- id: {id}\n  match: {tools: [flags.set_variant]}\n  when: {when}\n  effect: {effect}\n"
@@ -37,7 +40,9 @@ def test_every_shipped_rule_decides_something(shipped: Policy) -> None:
             "narrow", Fault.SHADOWED, ("wide",),
         ),
         (
-            ALLOW + rule("wide", "facts.tier > 1", "deny") + rule("narrow", "facts.tier > 2", "deny"),
+            ALLOW
+            + rule("wide", "facts.tier > 1", "deny")
+            + rule("narrow", "facts.tier > 2", "deny"),
             "narrow", Fault.REDUNDANT, ("wide",),
         ),
         (
@@ -71,10 +76,6 @@ def test_a_rule_that_asks_somebody_stronger_is_not_redundant(
 
 
 def test_a_remark_means_that_nothing_changes_without_the_rule(shipped: Policy) -> None:
-    from loop4.policies.difference import compare
-    from loop4.policies.mutate import mutants
-    from tests.policies.broken_promises import changed
-
     looked = 0
     for mutant in list(mutants(shipped))[::37]:
         policy = changed(shipped, mutant.rule_id, mutant.rule)

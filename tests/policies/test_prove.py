@@ -154,7 +154,8 @@ def test_observe_is_proved_under_observe_only(shipped: Policy) -> None:
 def test_bound_means_the_loaded_bindings(shipped: Policy) -> None:
     promise = invariant_of(
         shipped,
-        "match: {class: write, environment: production}, mode: bound, never: allow, unless: approved",
+        "match: {class: write, environment: production}, mode: bound, never: allow, "
+        "unless: approved",
     )
     assert Prover(shipped).prove(promise).status is Status.PROVED
     acting = with_rules(shipped, shipped.rules, [Binding("wide", Mode.ACT)])
