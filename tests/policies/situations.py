@@ -91,14 +91,26 @@ class Asked:
     def effects(self, situation: Situation) -> tuple[Effect, Effect, Effect]:
         """What the rules say, what binding and executor make of it, and what approvals do."""
         stages = self.model.stages(frozenset((situation.action.tool,)))
-        solver = z3.SimpleSolver()
-        solver.add(*(symbol == value for symbol, value in self._inputs(situation)))
-        assert solver.check() == z3.sat
-        inputs = solver.model()
+        inputs = self._model(situation)
         decided, bound, approved = (
             self._which(found, inputs) for found in (stages.decided, stages.bound, stages.approved)
         )
         return decided, bound, approved
+
+    def matched(self, situation: Situation) -> tuple[str, ...]:
+        """The rules that fire, in their order, facts taken as usable."""
+        inputs = self._model(situation)
+        return tuple(
+            rule.rule_id
+            for rule in self.policy.rules
+            if z3.is_true(inputs.eval(self.model.fires(rule), model_completion=True))
+        )
+
+    def _model(self, situation: Situation) -> z3.ModelRef:
+        solver = z3.SimpleSolver()
+        solver.add(*(symbol == value for symbol, value in self._inputs(situation)))
+        assert solver.check() == z3.sat
+        return solver.model()
 
     def _which(self, found: Effects, inputs: z3.ModelRef) -> Effect:
         terms = {effect: inputs.eval(found.of(effect)) for effect in Effect}

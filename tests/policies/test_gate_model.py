@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 import z3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loop4.domain import Effect, Fact, FactScalar, Mode
 from loop4.policies.cases import NOW_MS, safe_action, safe_facts
@@ -16,8 +18,10 @@ from loop4.policies.evaluate import holds
 from loop4.policies.gate import judge
 from loop4.policies.load import with_rules
 from loop4.policies.policy import Policy
-from loop4.policies.rules import LATTICE, Binding
+from loop4.policies.rules import LATTICE, Binding, Match, Rule
 from loop4.policies.situation import Situation, answer
+from loop4.policies.tree import Tree
+from tests.policies.conditions import conditions
 from tests.policies.situations import Asked, random_situation
 
 # The values at which a core rule turns, per fact; a fact that is not here stays at its safe value.
@@ -100,6 +104,26 @@ def test_model_and_interpreter_agree_on_classes(acting: Policy, tool: str) -> No
     for situation in itertools.islice(classes(acting, tool), 0, None, 29):
         decided, _, _ = asked.effects(situation)
         assert decided is interpreted(acting, situation)[0], situation
+
+
+@given(st.lists(conditions, min_size=1, max_size=20), st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_any_condition_means_the_same_to_the_solver_the_interpreter_and_the_gate(
+    acting: Policy, trees: list[Tree], seed: int
+) -> None:
+    match = Match(frozenset(("code.patch",)))
+    rules = [
+        Rule(f"r-{index:02}", match, tree, Effect.ALLOW, "r") for index, tree in enumerate(trees)
+    ]
+    policy = with_rules(acting, rules, acting.bindings)
+    asked, draw = Asked(policy), random.Random(seed)  # noqa: S311
+    for _ in range(3):
+        found = random_situation(policy, "code.patch", draw)
+        verdict = judge(found.action, found.facts, policy, (), NOW_MS)
+        if verdict.rules:  # else a fact cannot be used, or nothing matches
+            assert verdict.rules == interpreted(policy, found)[1] == asked.matched(found)
+        elif verdict.reasons[0].startswith("no rule allows"):
+            assert interpreted(policy, found)[1] == asked.matched(found) == ()
 
 
 def test_the_model_reads_bindings_as_the_gate_does(shipped: Policy) -> None:
