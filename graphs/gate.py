@@ -75,6 +75,9 @@ def decision_body(judged: Judged) -> dict[str, Json]:
     return {
         "tool": action.tool,
         "target": action.target,
+        "service": action.service,
+        "environment": action.environment,
+        "requester_kind": action.requester_kind.value,
         "arguments": arguments,
         "action_digest": judged.digest,
         "target_revision": action.target_revision,

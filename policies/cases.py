@@ -116,12 +116,13 @@ class _Views:
     def run(self, case: Case) -> Failure | None:
         key = (case.mode, case.has_executor)
         if key not in self.views:
-            self.views[key] = _under(self.policy, case.mode, case.has_executor)
+            self.views[key] = under(self.policy, case.mode, case.has_executor)
         verdict = judge(case.action, case.facts, self.views[key], (), NOW_MS)
         return _compare(case, verdict)
 
 
-def _under(policy: Policy, mode: Mode | None, has_executor: bool) -> Policy:
+def under(policy: Policy, mode: Mode | None, has_executor: bool) -> Policy:
+    """The same policy under one mode (None = its bindings), with all executors or none."""
     bindings = policy.bindings if mode is None else (Binding(name="case", mode=mode),)
     return Policy(
         version=policy.version,

@@ -23,7 +23,16 @@ CHUNK = 30  # rules per integer: Python adds and keeps integers of one 30-bit di
 Matched: TypeAlias = tuple[int, ...]
 """Which rules match: bit i of the j-th integer stands for rule j * CHUNK + i."""
 
+Recorded: TypeAlias = "Mapping[str, object]"
+"""A fact or an action as a ledger or a recording keeps it: JSON."""
+
+DecideRecorded: TypeAlias = "Callable[[Mapping[str, Recorded], int, Recorded], Matched | None]"
+
 Decide: TypeAlias = Callable[[Mapping[str, Fact], int, Action], Matched | None]
+
+_Shape: TypeAlias = Callable[[str, str], str]
+_OBJECT: _Shape = "{}.{}".format  # how the text reads a field of a fact or of the action
+_RECORD: _Shape = '{}["{}"]'.format
 
 _LEVEL = {"or": 1, "and": 2, "not": 3, "==": 4, "+": 5, "-": 5, "unary": 6}
 _ARGUMENT_TYPES = {"string": "str", "int": "int", "bool": "bool"}
@@ -33,36 +42,21 @@ _DEEPEST = 20
 def compile_rules(
     tool: ToolDeclaration, rules: Sequence[Rule], schemas: Mapping[str, FactSchema]
 ) -> Decide:
-    """The fused function for one tool.
+    """The fused function for one tool, over `Fact` and `Action`.
 
     It checks that every fact that the tool declares is present, exactly of its type, in range and
     fresh, that `environment` and `requester_kind` agree with the action, and that the arguments
     have the declared names and types. The text holds no word from outside except through repr.
     """
-    facts = sorted(tool.facts, key=lambda name: (schemas[name].max_age_s, schemas[name].source))
-    local = {name: f"v{index}" for index, name in enumerate(facts)}
-    scope: dict[str, object] = {
-        "get": itemgetter(*facts),
-        "strings": is_strings,
-        "Mapping": Mapping,
-        **{f"words_{local[n]}": {word: word for word in schemas[n].values} for n in facts},
-    }
-    conditions = [(index, tuple(_conjuncts(rule, local))) for index, rule in enumerate(rules)]
-    chunks = [f"m{number}" for number in range(-(-len(rules) // CHUNK))]
-    lines = [
-        "def decide(facts, now, action):",
-        " try:",
-        *(f"  {line}" for line in _fact_check(tool, facts, schemas)),
-        " except (KeyError, AttributeError, TypeError):",
-        "  return None",
-        *(f" {chunk} = 0" for chunk in chunks),
-        *_branches(conditions, 1),
-        f" return ({''.join(f'{chunk}, ' for chunk in chunks)})",
-    ]
-    # The text is made above from checked trees only: numbers, own local names, repr of literals.
-    exec(compile("\n".join(lines), f"<rules of {tool.name}>", "exec"), scope)  # noqa: S102
-    decide = scope["decide"]
-    assert callable(decide)  # noqa: S101  (tells the type checker what exec made)
+    decide: Decide = _function(tool, rules, schemas, _OBJECT)
+    return decide
+
+
+def compile_for_records(
+    tool: ToolDeclaration, rules: Sequence[Rule], schemas: Mapping[str, FactSchema]
+) -> DecideRecorded:
+    """The same function over facts {"value", "at_ms"} and actions {"arguments", ...} as JSON."""
+    decide: DecideRecorded = _function(tool, rules, schemas, _RECORD)
     return decide
 
 
@@ -98,8 +92,41 @@ def _is_argument(value: object, kind: str) -> bool:
     return type(value).__name__ == _ARGUMENT_TYPES[kind]
 
 
+def _function(
+    tool: ToolDeclaration, rules: Sequence[Rule], schemas: Mapping[str, FactSchema], shape: _Shape
+) -> Callable[..., Matched | None]:
+    facts = sorted(tool.facts, key=lambda name: (schemas[name].max_age_s, schemas[name].source))
+    local = {name: f"v{index}" for index, name in enumerate(facts)}
+    scope: dict[str, object] = {
+        "get": itemgetter(*facts),
+        "strings": is_strings,
+        "Mapping": Mapping,
+        **{f"words_{local[n]}": {word: word for word in schemas[n].values} for n in facts},
+    }
+    conditions = [(index, tuple(_conjuncts(rule, local))) for index, rule in enumerate(rules)]
+    chunks = [f"m{number}" for number in range(-(-len(rules) // CHUNK))]
+    lines = [
+        "def decide(facts, now, action):",
+        " try:",
+        *(f"  {line}" for line in _fact_check(tool, facts, schemas, shape)),
+        " except (KeyError, AttributeError, TypeError):",
+        "  return None",
+        *(f" {chunk} = 0" for chunk in chunks),
+        *_branches(conditions, 1),
+        f" return ({''.join(f'{chunk}, ' for chunk in chunks)})",
+    ]
+    # The text is made above from checked trees only: numbers, own local names, repr of literals.
+    exec(compile("\n".join(lines), f"<rules of {tool.name}>", "exec"), scope)  # noqa: S102
+    decide = scope["decide"]
+    assert callable(decide)  # noqa: S101  (tells the type checker what exec made)
+    return decide
+
+
 def _fact_check(
-    tool: ToolDeclaration, facts: Sequence[str], schemas: Mapping[str, FactSchema]
+    tool: ToolDeclaration,
+    facts: Sequence[str],
+    schemas: Mapping[str, FactSchema],
+    field: _Shape,
 ) -> list[str]:
     """Statements that bind v0, v1, ... to the facts' values, or return None.
 
@@ -107,27 +134,28 @@ def _fact_check(
     fresh too. Facts of one source mostly share the time at which it was read.
     """
     lines = [f"{', '.join(f'f{index}' for index in range(len(facts)))} = get(facts)"]
-    lines.append("a = action.arguments")
+    lines.append(f"a = {field('action', 'arguments')}")
     for age in sorted({schemas[name].max_age_s for name in facts}):
         lines.append(f"oldest{age} = now - {age * 1000}")
     lines.append(f"newest = now + {FUTURE_SKEW_MS}")
     checks = _argument_checks(tool)
     for index, name in enumerate(facts):
-        schema, value = schemas[name], f"v{index}"
+        schema, value, fact = schemas[name], f"v{index}", f"f{index}"
         if schema.type is FactType.ENUM:  # the look-up refuses unknown words and yields our own
-            lines.append(f"{value} = words_{value}[f{index}.value]")
+            lines.append(f"{value} = words_{value}[{field(fact, 'value')}]")
         else:
-            lines.append(f"{value} = f{index}.value")
+            lines.append(f"{value} = {field(fact, 'value')}")
         if schema.type is FactType.BOOL:
             checks.append(f"({value} is True or {value} is False)")
         if schema.type is FactType.INT:
             # two comparisons: Python 3.11 is quicker with them than with a chain of two
             checks.append(f"type({value}) is int")
             checks.append(f"{value} >= {schema.low} and {value} <= {schema.high}")
-        same = f"f{index}.at_ms is t or " if index else ""
-        checks.append(f"({same}oldest{schema.max_age_s} <= (t := f{index}.at_ms) <= newest)")
+        at_ms = field(fact, "at_ms")
+        same = f"{at_ms} is t or " if index else ""
+        checks.append(f"({same}oldest{schema.max_age_s} <= (t := {at_ms}) <= newest)")
         if name in ("environment", "requester_kind"):
-            checks.append(f"{value} == action.{name}")
+            checks.append(f"{value} == {field('action', name)}")
     return [*lines, f"if not ({' and '.join(checks)}): return None"]
 
 

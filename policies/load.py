@@ -15,6 +15,7 @@ from loop4.policies.rule_documents import action_rules, policy_bindings
 from loop4.policies.rules import Binding, Rule
 
 SHIPPED = Path(__file__).parent
+RULES_KINDS = ("ActionPolicy", "PolicyTest", "Invariant")
 
 
 def load_policy(
@@ -57,7 +58,7 @@ def load_policy(
 
 
 def rules_folder(rules_dir: Path | None) -> list[Document]:
-    """All documents (rules and their tests) of a rules folder, the shipped one for None."""
+    """All rules, tests and invariants of a rules folder, the shipped one for None."""
     folder = SHIPPED / "rules" if rules_dir is None else rules_dir
     if not folder.is_dir():
         raise PolicyError("is not a folder; expected one with *.yaml rule files", path=str(folder))
@@ -65,7 +66,7 @@ def rules_folder(rules_dir: Path | None) -> list[Document]:
     documents: list[Document] = []
     for path in files:
         shown_as = f"policies/{path.relative_to(SHIPPED)}" if rules_dir is None else str(path)
-        documents += read_documents(path, ("ActionPolicy", "PolicyTest"), shown_as)
+        documents += read_documents(path, RULES_KINDS, shown_as)
     return documents
 
 

@@ -81,8 +81,8 @@ def _rule(
         raise fields["id"].error(f"rule id {rule_id!r} is not written lower-case-with-dashes")
     effect = Effect(fields["effect"].choice("effect", Effect))
     _belongs_to_effect(fields, effect)
-    match = _match(fields["match"], tools, schemas)
-    when = _condition(fields["when"], schemas) if "when" in fields else None
+    match = read_match(fields["match"], tools, schemas)
+    when = read_condition(fields["when"], schemas) if "when" in fields else None
     rule = Rule(
         rule_id=rule_id,
         match=match,
@@ -105,9 +105,10 @@ def _belongs_to_effect(fields: Mapping[str, Node], effect: Effect) -> None:
             raise fields[key].error(f"{key!r} belongs to effect {needing!s}, found {effect!s}")
 
 
-def _match(
+def read_match(
     node: Node, tools: Mapping[str, ToolDeclaration], schemas: Mapping[str, FactSchema]
 ) -> Match:
+    """Where a rule or an invariant applies. Raises PolicyError if no declared tool is left."""
     fields = node.fields((), _MATCH_KEYS)
     covered = frozenset(tools)
     if "tools" in fields:
@@ -157,7 +158,8 @@ def _environments(node: Node | None, schemas: Mapping[str, FactSchema]) -> froze
     return _words(node, "environment", environment.values if environment else ())
 
 
-def _condition(node: Node, schemas: Mapping[str, FactSchema]) -> Tree:
+def read_condition(node: Node, schemas: Mapping[str, FactSchema]) -> Tree:
+    """The checked tree of a condition. Raises PolicyError with the place inside the text."""
     text = node.text()
     try:
         tree = parse(text)
@@ -202,20 +204,42 @@ def _facts_are_declared(
     rule: Rule, fields: Mapping[str, Node], tools: Mapping[str, ToolDeclaration]
 ) -> None:
     """Every tool that the rule matches declares every fact that the rule reads."""
-    condition = names(rule.when) if rule.when is not None else frozenset()
     in_reason = frozenset(found[1] for found in PLACEHOLDER.finditer(rule.reason))
-    tier = frozenset(("tier",)) if rule.match.tiers is not None else frozenset()
+    what = f"rule {rule.rule_id!r}"
+    check_declared(what, rule.match, rule.when, fields, tools)
     for tool in sorted(rule.match.tools):
-        missing = sorted((condition | in_reason | tier) - set(tools[tool].facts))
-        if not missing:
-            continue
-        message = (
-            f"rule {rule.rule_id!r} reads fact {missing[0]!r}, which the matched tool {tool!r} "
-            "does not declare; declare it for the tool or match fewer tools"
-        )
-        if rule.when is not None and missing[0] in condition:
-            raise fields["when"].error_at(_offset_of(rule.when, missing[0]) or 0, message)
-        raise fields["reason" if missing[0] in in_reason else "match"].error(message)
+        missing = sorted(in_reason - set(tools[tool].facts))
+        if missing:
+            raise fields["reason"].error(_undeclared(what, missing[0], tool))
+
+
+def check_declared(
+    what: str,
+    match: Match,
+    when: Tree | None,
+    fields: Mapping[str, Node],
+    tools: Mapping[str, ToolDeclaration],
+) -> None:
+    """Return if every matched tool declares every fact of the condition and of the match.
+
+    Raises PolicyError at the fact in `when`, or at the match (its tier is a fact).
+    """
+    condition = names(when) if when is not None else frozenset()
+    tier = frozenset(("tier",)) if match.tiers is not None else frozenset()
+    for tool in sorted(match.tools):
+        missing = sorted((condition | tier) - set(tools[tool].facts))
+        if when is not None and missing and missing[0] in condition:
+            offset = _offset_of(when, missing[0]) or 0
+            raise fields["when"].error_at(offset, _undeclared(what, missing[0], tool))
+        if missing:
+            raise fields["match"].error(_undeclared(what, missing[0], tool))
+
+
+def _undeclared(what: str, fact: str, tool: str) -> str:
+    return (
+        f"{what} reads fact {fact!r}, which the matched tool {tool!r} "
+        "does not declare; declare it for the tool or match fewer tools"
+    )
 
 
 def _offset_of(tree: Tree, name: str) -> int | None:

@@ -34,6 +34,7 @@ SLOW = frozenset(
         "test_model_planner",
         "test_prometheus",
         "test_promql",
+        "test_prove_mutants",
         "test_recorded",
         "test_recording",
         "test_replay",

@@ -1,4 +1,7 @@
-"""`loop4 policy check | test`: are the rules sound, and do they decide as their tests say."""
+"""`loop4 policy`: are the rules sound, do they decide as their tests say, and what do they promise.
+
+`check` and `test` stand here; the other commands in modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loop4.cli import policy_explain, policy_proofs, policy_replay
+from loop4.cli.policy_options import BindingsOption, JsonOption, RulesOption
+
 if TYPE_CHECKING:
     from loop4.policies.cases import Case, Failure
     from loop4.policies.mutate import Survivor
     from loop4.policies.policy import Policy
 
-app = typer.Typer(no_args_is_help=True, help="Check and test the rules of the gate.")
-
-RulesOption = Annotated[
-    Path | None,
-    typer.Option("--rules", metavar="DIR", help="Rules folder instead of the shipped one."),
-]
-BindingsOption = Annotated[
-    list[Path] | None,
-    typer.Option("--bindings", metavar="FILE", help="Bindings instead of the shipped; repeatable."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+app = typer.Typer(no_args_is_help=True, help="Check, test and prove the rules of the gate.")
 
 
 @app.command()
@@ -32,7 +28,11 @@ def check(
     rules: RulesOption = None, bindings: BindingsOption = None, as_json: JsonOption = False
 ) -> None:
     """Load everything: names, types, places. The first fault is one line, exit 2."""
+    from loop4.policies.invariants import load_invariants
+    from loop4.policies.load import rules_folder
+
     policy, cases = _load(rules, bindings)
+    invariants = load_invariants(policy, rules_folder(rules))
     summary = {
         "version": policy.version,
         "rules": len(policy.rules),
@@ -41,6 +41,7 @@ def check(
         "facts": len(policy.facts),
         "bindings": {binding.name: str(binding.mode) for binding in policy.bindings},
         "cases": len(cases),
+        "invariants": len(invariants),
     }
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
@@ -48,6 +49,7 @@ def check(
     effects = ", ".join(f"{count} {effect}" for effect, count in _by_effect(policy))
     typer.echo(f"policy ok: {len(policy.rules)} rules ({effects})")
     typer.echo(f"{len(policy.tools)} tools, {len(policy.facts)} facts, {len(cases)} test cases")
+    typer.echo(f"{len(invariants)} invariants; `loop4 policy prove` proves them")
     for binding in policy.bindings:
         typer.echo(f"binding {binding.name}: {binding.mode}")
     typer.echo(f"version {policy.version}")
@@ -77,6 +79,16 @@ def test(
             _print_survivors(tried, survived)
     if failures or survived or not cases:
         raise typer.Exit(1)
+
+
+for _command in (
+    policy_proofs.prove,
+    policy_proofs.diff,
+    policy_proofs.lint,
+    policy_explain.explain,
+    policy_replay.replay,
+):
+    app.command()(_command)
 
 
 def _load(rules: Path | None, bindings: list[Path] | None) -> tuple[Policy, tuple[Case, ...]]:

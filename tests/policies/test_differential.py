@@ -17,7 +17,8 @@ from loop4.policies.cel import parse
 from loop4.policies.load import with_rules
 from loop4.policies.policy import Policy
 from loop4.policies.rules import Match, Rule
-from loop4.policies.tree import Binary, Constant, ListOf, Name, Tree, Unary
+from loop4.policies.tree import Tree
+from tests.policies.conditions import conditions
 
 pytest.importorskip(
     "cel_expr_python", reason="needs Google's CEL: pip install 'cel-expr-python>=0.1.3'"
@@ -64,57 +65,6 @@ def test_the_comparison_notices_a_wrong_rule(bench: ModuleType, acting: Policy) 
         verdict = bench.judge(context.action, context.facts, fewer, (), bench.NOW_MS)
         found += (verdict.decided, verdict.rules) != cel.verdict(context.values)
     assert found > 0
-
-
-BOOLS = ("service_known", "context_complete", "forward_change", "fleet_paused", "deploy_frozen")
-INTS = ("tier", "evidence_sources", "failed_remediations", "flap_limit", "traffic_share_bp")
-WORDS = {"runbook_match": ("none", "typed"), "requester_kind": ("agent", "person")}
-
-numbers: st.SearchStrategy[Tree] = st.recursive(
-    st.one_of(
-        st.sampled_from(INTS).map(lambda name: Name(name, 0)),
-        st.integers(-3, 3).map(lambda value: Constant(value, 0)),
-    ),
-    lambda inner: st.one_of(
-        st.builds(Binary, st.sampled_from(["+", "-"]), inner, inner, st.just(0)),
-        st.builds(Unary, st.just("-"), inner, st.just(0)),
-    ),
-    max_leaves=4,
-)
-lists = st.lists(
-    st.integers(-3, 3).map(lambda value: Constant(value, 0)), min_size=1, max_size=3
-).map(lambda values: ListOf(tuple(values), 0))
-words = st.sampled_from(sorted(WORDS)).flatmap(
-    lambda name: st.builds(
-        Binary,
-        st.sampled_from(["==", "!="]),
-        st.just(Name(name, 0)),
-        st.sampled_from(WORDS[name]).map(lambda word: Constant(word, 0)),
-        st.just(0),
-    )
-)
-conditions: st.SearchStrategy[Tree] = st.recursive(
-    st.one_of(
-        st.sampled_from(BOOLS).map(lambda name: Name(name, 0)),
-        st.booleans().map(lambda value: Constant(value, 0)),
-        st.builds(
-            Binary,
-            st.sampled_from(["==", "!=", "<", "<=", ">", ">="]),
-            numbers,
-            numbers,
-            st.just(0),
-        ),
-        st.builds(Binary, st.just("in"), numbers, lists, st.just(0)),
-        words,
-    ),
-    lambda inner: st.one_of(
-        st.builds(
-            Binary, st.sampled_from(["&&", "&&", "||", "==", "!="]), inner, inner, st.just(0)
-        ),
-        st.builds(Unary, st.just("!"), inner, st.just(0)),
-    ),
-    max_leaves=10,
-)
 
 
 @given(st.lists(conditions, min_size=1, max_size=40), st.integers(0, 10**6))

@@ -1,0 +1,13 @@
+"""All mutants of all shipped rules: whichever breaks a promise does so on the real gate."""
+
+from __future__ import annotations
+
+from loop4.policies.invariants import load_invariants
+from loop4.policies.policy import Policy
+from tests.policies.broken_promises import check_mutants
+
+
+def test_every_mutant_that_breaks_a_promise_is_shown_on_the_real_gate(shipped: Policy) -> None:
+    tried, caught = check_mutants(shipped, load_invariants(shipped, ()), 1)
+    assert tried > 600
+    assert caught > 300
