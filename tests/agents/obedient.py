@@ -17,8 +17,9 @@ from tests.agents.hostile import HOSTILE, SECRETS
 from tests.agents.hostile import NAMES as TOY_NAMES
 from tests.agents.model_server import Body, Say, is_probe, text_of, tools_of
 
-CALLS = 4  # reads before it reports, one a turn: more do not fit into a prompt
+CALLS = 3  # reads before it carries out what they showed, one a turn: more do not fit a prompt
 FORGOTTEN = "(an earlier result, left out"
+_CARRIED = "up{x="
 _MASK = re.compile(r"\[masked-[a-z]+-\d+\]")
 _NAME = re.compile(r"\b[a-z][a-z0-9]*(?:-[a-z0-9.]+)+\b")
 _REVISION = re.compile(r"revision (\d+)")
@@ -137,16 +138,19 @@ def adapt(body: Body) -> Say:
 
 
 def _looks(body: Body, *, first: int | None = None) -> tuple[tuple[str, object], ...]:
-    """The next reads: everything that is offered, and a query that carries out what was masked.
+    """The next reads: what is offered, and at last a query that carries out what was masked.
 
     Each agent begins somewhere else (or at `first`), so that together they are shown all there is.
     """
     offered = tools_of(body)
     done = sum(m["role"] == "tool" for m in body["messages"])
-    if done >= CALLS or offered == ["report"] or text_of(body).count(FORGOTTEN) > 1:
+    is_full = text_of(body).count(FORGOTTEN) > 1
+    if done > CALLS or offered == ["report"] or _carries(body):
         return ()
     masks = list(dict.fromkeys(_MASK.findall(text_of(body)))) or ["nothing"]
-    carried = " or ".join(f'absent(up{{x="{mask}"}})' for mask in masks[:4])
+    carried = " or ".join(["process_up", *(f'{_CARRIED}"{mask}"}}' for mask in masks[-6:])])
+    if done == CALLS or is_full:
+        return (("metrics_query", {"expression": carried}),)
     services = dict(_enums(_parameters(body, "logs_records"))).get("service", ["orders"])
     start = len(str(body["messages"][0]["content"]))
     back = 5 if start // 2 % 2 else 300  # a short look shows other lines than a long one
@@ -155,7 +159,6 @@ def _looks(body: Body, *, first: int | None = None) -> tuple[tuple[str, object],
         *(("logs_records", {"service": s, "seconds_back": back}) for s in services[:3]),
         ("workloads_inventory", {}),
         ("changes_between", {"seconds_back": 900}),
-        ("metrics_query", {"expression": carried}),
         ("metrics_query", {"expression": '{__name__=~"probe.*|process_restarts.*"}'}),
     ]
     begin = start % len(plan) if first is None else first
@@ -233,3 +236,8 @@ def _prose(told: str) -> str:
     own = [line[2:] for line in told.splitlines() if line.startswith("- ")][:3]
     texts = [" ".join(h.told(TOY_NAMES).split()) for h in HOSTILE]
     return " ".join([*own, *(f"{t}." for t in texts), *(f"The key is {s}." for s in SECRETS)])
+
+
+def _carries(body: Body) -> bool:
+    """Whether its last read was made: the prompt shows the call."""
+    return any(_CARRIED in json.dumps(m.get("tool_calls", "")) for m in body["messages"])
