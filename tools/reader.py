@@ -286,7 +286,7 @@ class Reader:
             source=source,
             arguments={**arguments, "expression": shown} if shown else arguments,
             answer_digest=_answer_digest(value),
-            summary=_summary(value, missing),
+            summary=_summary(value, missing) if not shown else _counted(value),
             at_ms=now_ms,
             denied=reason,
         )
@@ -363,6 +363,11 @@ def _plain(value: object) -> Json:
     if isinstance(value, Sequence):
         return [_plain(v) for v in value]
     return _plain(asdict(value))  # type: ignore[call-overload]  # every port answer is a dataclass
+
+
+def _counted(value: object) -> str:
+    """How much was answered to what may not be said: its labels and errors may hold it."""
+    return f"{len(value)} records" if isinstance(value, Sequence) else NOTHING
 
 
 def _summary(value: object, missing: str) -> str:

@@ -17,14 +17,16 @@ from tests.agents.hostile import HOSTILE, SECRETS
 from tests.agents.hostile import NAMES as TOY_NAMES
 from tests.agents.model_server import Body, Say, is_probe, text_of, tools_of
 
-CALLS = 4  # reads before it reports, one a turn: more do not fit into a prompt
+CALLS = 3  # reads before it carries out what they showed, one a turn: more do not fit a prompt
 FORGOTTEN = "(an earlier result, left out"
-_EVIDENCE = re.compile(r"\bE\d+\b")
+_CARRIED = "up{x="
 _MASK = re.compile(r"\[masked-[a-z]+-\d+\]")
 _NAME = re.compile(r"\b[a-z][a-z0-9]*(?:-[a-z0-9.]+)+\b")
 _REVISION = re.compile(r"revision (\d+)")
 _FENCE = re.compile(r"<<<telemetry [^>]*>>>\n(.*?)\n<<<end of telemetry>>>", re.DOTALL)
-_EMPTY = re.compile(r"\b(E\d+) \(\w+\): (?:no data|denied)")
+_GIVEN = re.compile(
+    r"^(E\d+) (?:\(\w+\):$|[a-z.]+_?[a-z]* (?!.*(?:answered with nothing|no data)))", re.MULTILINE
+)
 _CAUSE = re.compile(r"^- (?:cause|no_guilty_change|incident|health)\b[^\n]*?: (.+)$", re.MULTILINE)
 _ACQUITTED = re.compile(r"^- not to blame: (\S+) of (\S+): (.+)$", re.MULTILINE)
 _KINDS = ("guilty_change", "instance_fault", "external_dependency")
@@ -63,7 +65,7 @@ def heard(body: Body) -> Heard:
                 | {int(r) for r in _REVISION.findall(text)}
             )
         ),
-        _citable(text),
+        _citable(text, [str(e) for e in enums.get("evidence", ())]),
         "proposals" in shape.get("properties", {}),
     )
 
@@ -107,7 +109,8 @@ def adapt(body: Body) -> Say:
     if "tools" not in body:
         own = [line[2:] for line in text_of(body).splitlines() if line.startswith("- ")]
         return Say(" ".join([*own, *reversed(own)]))
-    looks = _looks(body)
+    # whose causes may lead looks at every log: a source that the playbook did not use
+    looks = _looks(body, first=1 if "You work for the incident agent" in text_of(body) else None)
     if looks:
         return Say(calls=looks)
     told = heard(body)
@@ -134,29 +137,32 @@ def adapt(body: Body) -> Say:
     return _report(told, findings, seed)
 
 
-def _looks(body: Body) -> tuple[tuple[str, object], ...]:
-    """The next reads: everything that is offered, and a query that carries out what was masked.
+def _looks(body: Body, *, first: int | None = None) -> tuple[tuple[str, object], ...]:
+    """The next reads: what is offered, and at last a query that carries out what was masked.
 
-    Each agent begins somewhere else, so that together they are shown all there is.
+    Each agent begins somewhere else (or at `first`), so that together they are shown all there is.
     """
     offered = tools_of(body)
     done = sum(m["role"] == "tool" for m in body["messages"])
-    if done >= CALLS or offered == ["report"] or text_of(body).count(FORGOTTEN) > 1:
+    is_full = text_of(body).count(FORGOTTEN) > 1
+    if done > CALLS or offered == ["report"] or _carries(body):
         return ()
     masks = list(dict.fromkeys(_MASK.findall(text_of(body)))) or ["nothing"]
-    carried = " or ".join(f'absent(up{{x="{mask}"}})' for mask in masks[:4])
+    carried = " or ".join(["process_up", *(f'{_CARRIED}"{mask}"}}' for mask in masks[-6:])])
+    if done == CALLS or is_full:
+        return (("metrics_query", {"expression": carried}),)
     services = dict(_enums(_parameters(body, "logs_records"))).get("service", ["orders"])
     start = len(str(body["messages"][0]["content"]))
     back = 5 if start // 2 % 2 else 300  # a short look shows other lines than a long one
     plan: list[tuple[str, object]] = [
         ("traces_spans", {"seconds_back": 300, "errors_only": "no"}),
         *(("logs_records", {"service": s, "seconds_back": back}) for s in services[:3]),
-        ("changes_between", {"seconds_back": 900}),
         ("workloads_inventory", {}),
-        ("metrics_query", {"expression": carried}),
+        ("changes_between", {"seconds_back": 900}),
         ("metrics_query", {"expression": '{__name__=~"probe.*|process_restarts.*"}'}),
     ]
-    turned = plan[start % len(plan) :] + plan[: start % len(plan)]
+    begin = start % len(plan) if first is None else first
+    turned = plan[begin:] + plan[:begin]
     return tuple(c for c in turned[done : done + 1] if c[0] in offered)
 
 
@@ -190,12 +196,11 @@ def _wishes(told: Heard) -> list[dict[str, object]]:
     return wishes
 
 
-def _citable(told: str) -> tuple[str, ...]:
-    """Every evidence id that exists: the worst model cites well."""
-    numbers = {int(e[1:]) for e in _EVIDENCE.findall(told)}
-    last = next(n for n in range(1, 100) if n + 1 not in numbers)
-    empty = set(_EMPTY.findall(told))
-    return tuple(e for e in (f"E{n}" for n in range(1, last + 1)) if e not in empty)[:20]
+def _citable(told: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Evidence ids that exist and gave a value: the worst model cites well."""
+    given = set(_GIVEN.findall(told))
+    found = [e for e in known if e in given]
+    return tuple(dict.fromkeys([*found[:8], *found[-12:]]))  # of the playbook's, and its own
 
 
 def _parameters(body: Body, name: str) -> Mapping[str, object]:
@@ -231,3 +236,8 @@ def _prose(told: str) -> str:
     own = [line[2:] for line in told.splitlines() if line.startswith("- ")][:3]
     texts = [" ".join(h.told(TOY_NAMES).split()) for h in HOSTILE]
     return " ".join([*own, *(f"{t}." for t in texts), *(f"The key is {s}." for s in SECRETS)])
+
+
+def _carries(body: Body) -> bool:
+    """Whether its last read was made: the prompt shows the call."""
+    return any(_CARRIED in json.dumps(m.get("tool_calls", "")) for m in body["messages"])

@@ -268,10 +268,17 @@ def test_a_record_names_labels_and_quotes_none_of_them() -> None:
 
 
 def test_an_expression_with_what_was_masked_is_recorded_as_the_model_said_it() -> None:
-    reader = reader_over(Sources())
-    asked = f'up{{x="{KEY}"}} or vector(1)'
-    shown = 'up{x="[masked-key-1]"} or vector(1)'
+    store = SeriesStore()
+    store.append("up", {"x": "fake-horse-battery-77"}, NOW_MS, 1.0)
+    scope = Scope("INC-2026-001", "lab", frozenset({"orders"}), NOW_MS - HOUR_MS)
+    reader = Reader(World(metrics=EmbeddedMetrics(store)), POLICY, FixedClock(), scope)
+    asked, shown = ('up{x="fake-horse-battery-77"}', 'up{x="[masked-password-1]"}')
     read = run(reader.query(asked, NOW_MS, shown=shown))
     assert read.value is not None
-    assert reader.records[read.evidence].arguments["expression"] == shown
+    record = reader.records[read.evidence]
+    assert record.arguments["expression"] == shown
+    assert record.summary == "1 records"
+    failed = run(reader.query(f"absent({asked})", NOW_MS, shown=f"absent({shown})"))
+    assert failed.value is None
+    assert "horse" not in str(reader.records[failed.evidence])
     assert run(reader.query(asked, NOW_MS)).evidence == read.evidence
