@@ -218,9 +218,7 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_recorded_decision_can_be_explained(
-    capsys: Capture, data: Path, tmp_path: Path
-) -> None:
+def test_a_recorded_decision_can_be_explained(capsys: Capture, data: Path, tmp_path: Path) -> None:
     assert main(["evidence", "show", "--data", str(data), "--kind", "decision", "--json"]) == 0
     records = json.loads(capsys.readouterr().out)
     for record in records[:10]:
