@@ -6,7 +6,7 @@ go, so that what is left is what matters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import z3
@@ -31,20 +31,28 @@ def plainest(solver: z3.Solver, symbols: Symbols) -> z3.ModelRef | None:
     Leaves its assertions in the solver: call it between push and pop. None if the solver gives
     up on the way.
     """
-    model = solver.model()
-    tool = model.eval(symbols.tool, model_completion=True)
-    solver.add(symbols.tool == tool)
-    for wish in _wishes(symbols):
-        solver.push()
-        solver.add(wish)
-        found = solver.check()
-        solver.pop()
-        if found == z3.sat:
-            solver.add(wish)
-    for name, schema in symbols.schemas.items():
-        if schema.type is FactType.INT:
-            _pull(solver, symbols.facts[name].value, schema)
+    index = solver.model().eval(symbols.tool, model_completion=True)
+    solver.add(symbols.tool == index)
+    names = symbols.facts_of(index.as_long())
+    _grant(solver, _wishes(symbols, names))
+    for name in names:
+        if symbols.schemas[name].type is FactType.INT:
+            _pull(solver, symbols.facts[name].value, symbols.schemas[name])
     return solver.model() if solver.check() == z3.sat else None
+
+
+def _grant(solver: z3.Solver, wishes: Sequence[z3.BoolRef]) -> None:
+    """Add as many wishes as can be had together, earlier ones first; most come true at once."""
+    solver.push()
+    solver.add(*wishes)
+    found = solver.check()
+    solver.pop()
+    if found == z3.sat:
+        solver.add(*wishes)
+    elif len(wishes) > 1:
+        middle = len(wishes) // 2
+        _grant(solver, wishes[:middle])
+        _grant(solver, wishes[middle:])
 
 
 def situation(
@@ -128,7 +136,7 @@ class _Reader:
         return Fact(found, at_ms, schema.source)
 
 
-def _wishes(symbols: Symbols) -> list[z3.BoolRef]:
+def _wishes(symbols: Symbols, names: Sequence[str]) -> list[z3.BoolRef]:
     """What a plain situation would be like, dearest wish first."""
     wishes = [
         symbols.is_executable,
@@ -138,8 +146,8 @@ def _wishes(symbols: Symbols) -> list[z3.BoolRef]:
         symbols.agent == symbols.words["remediation"],
         symbols.service == symbols.words[OTHER],
     ]
-    for name, schema in symbols.schemas.items():
-        fact = symbols.facts[name]
+    for name in names:
+        schema, fact = symbols.schemas[name], symbols.facts[name]
         safe = symbols.words[str(schema.safe)] if schema.type is FactType.ENUM else schema.safe
         wishes += [fact.is_present, fact.is_typed, fact.age_ms == 0, fact.value == safe]
         if name in symbols.claims:

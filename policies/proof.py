@@ -7,10 +7,10 @@ from enum import StrEnum
 from typing import assert_never
 
 from loop4.domain import Effect, Json
-from loop4.policies.invariants import Asks, Invariant, Never, NoBetterWith, UnchangedBy
+from loop4.policies.invariants import Asks, Claim, Invariant, Never, NoBetterWith, UnchangedBy
 from loop4.policies.policy import Policy
 from loop4.policies.rules import LATTICE, ROLES
-from loop4.policies.situation import Answer, Situation, situation_json, tell
+from loop4.policies.situation import Answer, Situation, situation_json, tell, with_unit
 from loop4.policies.tree import names
 
 
@@ -89,22 +89,25 @@ def sentence_of(
     """
     claim = invariant.claim
     named = names(invariant.when) if invariant.when is not None else frozenset()
-    if isinstance(claim, UnchangedBy):
-        named |= frozenset(claim.facts)
-    if isinstance(claim, NoBetterWith):
-        named |= {claim.fact}
+    named |= _moved(claim)
     situation, said = first
     text = f"When {tell(situation, policy, named)}: the gate says {_verdict(said)}."
     other, other_said = second
     if other is not None and other_said is not None:
-        changed = [
-            part for part in tell(other, policy, named).split("; ") if part not in text.split("; ")
-        ]
-        changed_text = "; ".join(changed) or "the same facts"
-        text += (
-            f" With {changed_text.split(': the gate')[0]} instead it says {_verdict(other_said)}."
+        told = " and ".join(
+            f"{name} is {with_unit(name, other.facts[name].value, policy.facts[name])}"
+            for name in sorted(_moved(claim))
+            if name in other.facts
         )
+        text += f" If {told or 'they are otherwise'} instead, it says {_verdict(other_said)}."
     return f"{text} Promised: {invariant.says.rstrip('.')}."
+
+
+def _moved(claim: Claim) -> frozenset[str]:
+    """The facts that a comparing claim moves."""
+    if isinstance(claim, UnchangedBy):
+        return frozenset(claim.facts)
+    return frozenset((claim.fact,)) if isinstance(claim, NoBetterWith) else frozenset()
 
 
 def _verdict(said: Answer) -> str:

@@ -75,6 +75,12 @@ class Symbols:
         terms += [z3.And(string >= 0, string < len(self.words)) for string in strings]
         return terms
 
+    def facts_of(self, index: int) -> tuple[str, ...]:
+        """The facts that the tool of this index declares; those of an unknown one are none."""
+        if index >= len(self.tool_names):
+            return ()
+        return self.tools[self.tool_names[index]].facts
+
     def is_tool(self, names: Iterable[str]) -> z3.BoolRef:
         """The action's tool is one of these."""
         key = frozenset(names)

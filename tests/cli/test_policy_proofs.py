@@ -218,6 +218,18 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_recorded_decision_can_be_explained(capsys: Capture, data: Path, tmp_path: Path) -> None:
+    assert main(["evidence", "show", "--data", str(data), "--kind", "decision", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    for record in records[:10]:
+        path = tmp_path / "record.json"
+        path.write_text(json.dumps(record), encoding="utf-8")
+        assert main(["policy", "explain", str(path), "--mode", "act", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["decided"] == record["body"]["decided"]
+        assert [note["rule"] for note in found["matched"]] == record["body"]["rules"]
+
+
 def test_replay_finds_nothing_under_the_same_rules(capsys: Capture, data: Path) -> None:
     assert main(["policy", "replay", "--data", str(data)]) == 0
     out = capsys.readouterr().out
