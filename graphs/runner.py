@@ -64,10 +64,15 @@ class Runner:
         """
         return await self._begin(self._place(event, is_new=True), event)
 
-    def accept(self, event: Event) -> bool:
-        """Store an event, durably. False: it was delivered before and nothing changed."""
+    def accept(self, given: Sequence[Event]) -> tuple[Event, ...]:
+        """Store events, durably, in one transaction; those that were not delivered before."""
+        with self._fleet.ledger.read() as tx:
+            fresh = [event for event in given if events.get(tx, event.event_id) is None]
+        if not fresh:
+            return ()
+        now_ms = self._fleet.clock.now_ms()
         with self._fleet.ledger.transaction() as tx:
-            return events.accept(tx, event, now_ms=self._fleet.clock.now_ms())
+            return tuple(e for e in fresh if events.accept(tx, e, now_ms=now_ms))
 
     async def place(self, event: Event) -> Handled:
         """Give an accepted event to its incident; a new incident's run goes as far as it can."""
@@ -87,6 +92,8 @@ class Runner:
             if is_new and not events.accept(tx, event, now_ms=now_ms):
                 known = incidents.find_open(tx, event.correlation)
                 return Handled(known.incident_id if known else "", "", False, duplicate=True)
+            if not is_new and not events.is_unplaced(tx, event.event_id):
+                return Handled("", "", False, duplicate=True)
             open_one = self._related_incident(incidents.list_open(tx), event)
             if event.resolved and (open_one is None or runs.live(tx, open_one.incident_id) is None):
                 events.take(tx, [event.event_id], now_ms=now_ms)

@@ -16,7 +16,9 @@ from loop4.domain import Clock
 from loop4.errors import LedgerError
 from loop4.graphs.assemble import AGENTS, assemble
 from loop4.graphs.fleet import Fleet, nowhere
+from loop4.graphs.legs import Worker
 from loop4.graphs.runner import Runner
+from loop4.ledger import leases
 from loop4.ledger.ledger import Ledger
 from loop4.ledger.runner import RunnerLock
 from loop4.tools.backends.ports import WorkloadsWriter, World
@@ -51,8 +53,9 @@ async def open_session(
     agents: Sequence[Agent] = AGENTS,
     passing: Callable[[str], None] = nowhere,
     planner: Planner | None = None,
+    worker: Worker | None = None,
 ) -> AsyncIterator[Session]:
-    """Take the data folder and put a runner on it.
+    """Take the data folder and put a runner on it. With a `worker` its legs are driven by leases.
 
     Raises RunnerBusy when another live runner holds the folder, LedgerError when it cannot be
     written, and PolicyError when a policy cannot be loaded; nothing is changed then.
@@ -61,6 +64,9 @@ async def open_session(
 
     _make(data)
     with RunnerLock(data), Ledger.open(data / "ledger.db") as ledger:
+        if worker is not None:  # the lock proves that every earlier driver of this folder is dead
+            with ledger.transaction() as tx:
+                leases.void(tx)
         fleet = assemble(
             operations=operations,
             ledger=ledger,
@@ -74,7 +80,7 @@ async def open_session(
         )
         async with ShortVersionSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
             try:
-                yield Session(fleet, Runner(fleet, saver), ledger)
+                yield Session(fleet, Runner(fleet, saver, worker), ledger)
             finally:
                 await fleet.planner.close()
 

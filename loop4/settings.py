@@ -46,6 +46,7 @@ class Settings:
     `metrics_url` is the base URL of a Prometheus; both are empty if none is set. `token` says who
     the person at the keyboard is. `eval_data` holds public data sets for the evals. `model` is the
     name of a chat model, empty for none; `tool_mode` says how it is asked for calls.
+    `heartbeat_url` is where a dead-man receiver takes beats, empty for nowhere.
     """
 
     data: Path
@@ -57,6 +58,7 @@ class Settings:
     eval_data: Path | None = None
     model: str = ""
     tool_mode: str = "auto"
+    heartbeat_url: str = ""
 
 
 # key -> type; `token` is only read from the environment, since files get committed
@@ -70,10 +72,12 @@ _KEYS: Mapping[str, type] = {
     "eval_data": Path,
     "model": str,
     "tool_mode": str,
+    "heartbeat_url": str,
 }
 _SHAPES = {
     "world": (re.compile(r"[a-z]+:.+"), "KIND:PLACE, such as 'lab:connection.json'"),
     "metrics_url": (re.compile(r"https?://.+"), "a URL like 'http://127.0.0.1:9090'"),
+    "heartbeat_url": (re.compile(r"https?://.+"), "a URL like 'https://beats.example/loop4'"),
     "model": (re.compile(r"\S.*"), "the name of a model"),
     "tool_mode": (
         re.compile(r"auto|native|schema|object|parse|off"),
@@ -106,6 +110,7 @@ def load_settings(
         eval_data=_path(values.get("eval_data")),
         model=str(values.get("model", "")),
         tool_mode=str(values.get("tool_mode", "auto")),
+        heartbeat_url=str(values.get("heartbeat_url", "")),
     )
 
 

@@ -124,7 +124,7 @@ async def open_lookout(
 
 def signed_in(lookout: Lookout, token: str) -> Person | None:
     """The person whose token it is, or None."""
-    return lookout.people.find_voter(token) if token else None
+    return lookout.people.find_voter(token, now_ms=lookout.clock.now_ms()) if token else None
 
 
 def no_incident(service: str, environment: str, now_ms: int) -> Incident:

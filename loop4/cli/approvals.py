@@ -124,7 +124,7 @@ def _voter(operations: Path | None) -> Person:
     if folder is None:
         raise UsageError("no operations folder; pass --operations DIR or set LOOP4_OPERATIONS")
     path = folder / "policies" / "people.yaml"
-    person = People.load(path).find_voter(token)
+    person = People.load(path).find_voter(token, now_ms=_now_ms())
     if person is None:
         raise Loop4Error(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
     return person

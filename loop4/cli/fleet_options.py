@@ -16,6 +16,7 @@ from loop4.errors import SettingsError
 
 if TYPE_CHECKING:
     from loop4.domain import Json
+    from loop4.graphs.legs import Worker
     from loop4.graphs.session import Session
     from loop4.settings import Settings
 
@@ -42,7 +43,9 @@ def settings_with(data: Path | None, operations: Path | None, rules: Path | None
 
 
 @asynccontextmanager
-async def session_for(settings: Settings) -> AsyncIterator[Session]:
+async def session_for(
+    settings: Settings, *, worker: Worker | None = None
+) -> AsyncIterator[Session]:
     """Open a runner on the data folder and the world that the settings name.
 
     Policies and world are looked at first: a mistake in them makes no data folder.
@@ -62,6 +65,7 @@ async def session_for(settings: Settings) -> AsyncIterator[Session]:
                 world=handles.world,
                 writer=handles.writer,
                 rules=settings.rules,
+                worker=worker,
             ) as session,
         ):
             yield session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +74,9 @@ def _authenticated(event: Event, settings: Settings) -> Event:
     from loop4.policies.people import People
 
     path = operations_of(settings) / "policies" / "people.yaml"
-    person = People.load(path).find_voter(settings.token.reveal())
+    person = People.load(path).find_voter(
+        settings.token.reveal(), now_ms=time.time_ns() // 1_000_000
+    )
     if person is None:
         raise UsageError(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
     return replace(event, requester=person.name)

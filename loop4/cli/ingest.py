@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -105,18 +105,6 @@ def alertmanager(
     )
 
 
-def placed(event: Event, catalogue: Catalogue) -> Event:
-    """The event in its service's environment, where neither label nor option named one."""
-    service = catalogue.service(event.service)
-    if event.environment or service is None:
-        return event
-    return replace(
-        event,
-        environment=service.environment,
-        correlation=f"{service.environment}/{event.service}",
-    )
-
-
 def _known(environment: str) -> str:
     """The option as given. Raises UsageError for a word that no policy can know."""
     from loop4.errors import UsageError
@@ -129,6 +117,8 @@ def _known(environment: str) -> str:
 
 
 async def _ingest(settings: Settings, events: Sequence[Event]) -> list[Taken]:
+    from loop4.tools.alerts import placed
+
     taken = []
     async with session_for(settings) as session:
         catalogue = session.fleet.catalogue

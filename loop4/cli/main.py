@@ -35,6 +35,7 @@ COMMANDS = (
     Entry("demo", "Break a small real system and watch the fleet mend it"),
     Entry("lab", "Run, break and record the small real system"),
     Entry("handle", "Start or feed a run with an event"),
+    Entry("run", "The fleet on duty: watch, decide, act, serve HTTP"),
     Entry("resume", "Reconcile and continue all open runs"),
     Entry("approvals", "List, approve or reject what waits for a person"),
     Entry("replay", "Decide a recorded incident again, offline"),

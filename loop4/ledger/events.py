@@ -16,6 +16,7 @@ from loop4.ledger.schema import events
 
 _ALL = select(events).order_by(events.c.arrival)
 _BY_ID = _ALL.where(events.c.event_id == bindparam("id"))
+_PLACE = select(events.c.incident_id, events.c.taken_ms).where(events.c.event_id == bindparam("id"))
 _OF = _ALL.where(events.c.incident_id == bindparam("of"))
 _INBOX = _OF.where(events.c.taken_ms == 0)
 
@@ -67,6 +68,12 @@ def inbox(tx: Tx, incident_id: str) -> tuple[Event, ...]:
 def unassigned(tx: Tx) -> tuple[Event, ...]:
     """Return accepted events without an incident: a crash came between the two."""
     return _events(tx, _INBOX, of="")
+
+
+def is_unplaced(tx: Tx, event_id: str) -> bool:
+    """True for an accepted event that belongs to no incident and was not taken."""
+    row = tx.row(_PLACE, {"id": event_id})
+    return row is not None and row["incident_id"] == "" and row["taken_ms"] == 0
 
 
 def of_incident(tx: Tx, incident_id: str) -> tuple[Event, ...]:

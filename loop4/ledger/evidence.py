@@ -154,6 +154,12 @@ def list_records(
     return tuple(_record(row) for row in tx.rows(statement, values))
 
 
+def list_after(tx: Tx, seq: int, *, kinds: Collection[str]) -> tuple[EvidenceRecord, ...]:
+    """Return the records of these kinds behind `seq`, in order: for who follows the chain."""
+    statement = _ALL.where(evidence.c.seq > bindparam("after"), evidence.c.kind.in_(sorted(kinds)))
+    return tuple(_record(row) for row in tx.rows(statement, {"after": seq}))
+
+
 def get(tx: Tx, seq: int) -> EvidenceRecord | None:
     """Return one record, or None."""
     row = tx.row(select(evidence).where(evidence.c.seq == seq))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import RowMapping
 
@@ -238,6 +238,14 @@ def list_all(
     wanted = {"incident_id": incident_id, "run_id": run_id, "target": target, "tool": tool}
     given = {name: value for name, value in wanted.items() if value is not None}
     return _intents(tx, _matching(tuple(given)), {"since_ms": since_ms, **given})
+
+
+def count(tx: Tx, state: IntentState) -> int:
+    """Count the acts in a state."""
+    row = tx.row(
+        select(func.count().label("n")).select_from(intents).where(intents.c.state == state.value)
+    )
+    return int(row["n"]) if row else 0
 
 
 def failed_remediations(tx: Tx, target: str, *, since_ms: int) -> int:
