@@ -1,12 +1,12 @@
-"""One runner over one data folder: ledger, checkpoints, lock and graph, opened together and closed
-together.
+"""A runner over one data folder or PostgreSQL database: ledger, checkpoints, lock and graph, opened
+together and closed together.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Session:
 async def open_session(
     *,
     data: Path,
+    db: str | None = None,
     operations: Path,
     world: World,
     writer: WorkloadsWriter | None,
@@ -52,15 +53,20 @@ async def open_session(
     passing: Callable[[str], None] = nowhere,
     planner: Planner | None = None,
 ) -> AsyncIterator[Session]:
-    """Take the data folder and put a runner on it.
+    """Put a runner on the data folder or, with `db`, on the ledger and checkpoints behind a
+    `postgresql+psycopg://` URL; the folder then holds only local files.
 
-    Raises RunnerBusy when another live runner holds the folder, LedgerError when it cannot be
-    written, and PolicyError when a policy cannot be loaded; nothing is changed then.
+    A folder has one runner at a time. A database has as many as like: who drives which run is up
+    to their leases. Raises RunnerBusy when another live runner holds the folder, LedgerError when
+    it cannot be written, and PolicyError when a policy cannot be loaded; nothing is changed then.
     """
-    from loop4.graphs.saver import ShortVersionSaver
+    from loop4.graphs.saver import open_saver
 
     _make(data)
-    with RunnerLock(data), Ledger.open(data / "ledger.db") as ledger:
+    with (
+        RunnerLock(data) if db is None else nullcontext(),
+        Ledger.open(data / "ledger.db" if db is None else db) as ledger,
+    ):
         fleet = assemble(
             operations=operations,
             ledger=ledger,
@@ -72,7 +78,7 @@ async def open_session(
             passing=passing,
             planner=planner,
         )
-        async with ShortVersionSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
+        async with open_saver(data=data, db=db) as saver:
             try:
                 yield Session(fleet, Runner(fleet, saver), ledger)
             finally:
