@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server for tests, on a Unix socket, and a fresh database for each test."""
+"""A throw-away PostgreSQL server for tests, on a Unix socket, with a new database for each."""
 
 from __future__ import annotations
 
@@ -71,8 +71,12 @@ class Server:
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [*_as_server("--pdeathsig", "QUIT"), str(self._binaries / "postgres"), "-D"]
-                + [str(self.data), *words],
+                [
+                    *_as_server("--pdeathsig", "QUIT"),
+                    str(self._binaries / "postgres"),
+                    *("-D", str(self.data)),
+                    *words,
+                ],
                 stdout=log,
                 stderr=log,
             )

@@ -19,15 +19,15 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
+
+from loop4.ledger.pgtext import PostgresqlText
 
 SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
-# "C" compares and sorts bytes, as SQLite does, whatever language the PostgreSQL database speaks
-TEXT: TypeEngine[str] = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+TEXT: TypeEngine[str] = Text().with_variant(PostgresqlText(), "postgresql")
 # SQLite's INTEGER has 64 bits, PostgreSQL's has 32
 INTEGER: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 
