@@ -1,13 +1,15 @@
-"""LangGraph's SQLite saver with short channel versions (a third of the bytes of a checkpoint), and
-a saver for one leg.
+"""LangGraph's savers with short channel versions: a third of the bytes of a checkpoint. And a saver
+for one leg.
 
-It builds plain values only, whatever the environment says: a crafted row in checkpoints.db must
-not run code.
+They build plain values only, whatever the environment says: a crafted row among the checkpoints
+must not run code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_core.runnables import RunnableConfig
@@ -25,6 +27,32 @@ if TYPE_CHECKING:
     import aiosqlite
 
 
+@asynccontextmanager
+async def open_saver(*, data: Path, db: str | None) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    """The checkpoints: in the database behind the URL `db`, else in the data folder.
+
+    Raises LedgerError if the database cannot be reached.
+    """
+    if db is not None:
+        from loop4.graphs.postgresql_saver import PostgresqlSaver
+
+        async with PostgresqlSaver.opened(db) as shared:
+            yield shared
+    else:
+        async with ShortVersionSaver.from_conn_string(str(data / "checkpoints.db")) as local:
+            yield local
+
+
+def plain_values() -> JsonPlusSerializer:
+    """A serializer that never builds an object of a type that a row names."""
+    return JsonPlusSerializer(allowed_msgpack_modules=None)
+
+
+def version_after(current: str | None) -> str:
+    """Eight digits, one more than those that `current` begins with; as text it sorts behind it."""
+    return f"{int(current.partition('.')[0]) + 1 if current else 1:08}"
+
+
 class ShortVersionSaver(AsyncSqliteSaver):
     """Eight digits a version instead of fifty characters, once per channel and node seen.
 
@@ -34,11 +62,11 @@ class ShortVersionSaver(AsyncSqliteSaver):
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
-        super().__init__(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+        super().__init__(connection, serde=plain_values())
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version after `current`; as text it sorts behind it."""
-        return f"{int(current.partition('.')[0]) + 1 if current else 1:08}"
+        return version_after(current)
 
 
 class LeasedSaver(BaseCheckpointSaver[str]):

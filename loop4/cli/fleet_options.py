@@ -29,14 +29,20 @@ RulesOption = Annotated[
 ]
 
 
-def settings_with(data: Path | None, operations: Path | None, rules: Path | None) -> Settings:
-    """The settings, with what the command line says on top."""
-    from loop4.settings import load_settings
+def settings_with(
+    data: Path | None, operations: Path | None, rules: Path | None, db: str | None = None
+) -> Settings:
+    """The settings, with what the command line says on top.
+
+    A data folder that is named without a database is meant with its own ledger.
+    """
+    from loop4.settings import Secret, load_settings
 
     settings = load_settings()
     return replace(
         settings,
         data=data or settings.data,
+        db=Secret(db or "") if db or data else settings.db,
         operations=operations or settings.operations,
         rules=rules or settings.rules,
     )
@@ -46,7 +52,7 @@ def settings_with(data: Path | None, operations: Path | None, rules: Path | None
 async def session_for(
     settings: Settings, *, worker: Worker | None = None
 ) -> AsyncIterator[Session]:
-    """Open a runner on the data folder and the world that the settings name.
+    """Open a runner on the ledger and the world that the settings name.
 
     Policies and world are looked at first: a mistake in them makes no data folder.
     """
@@ -61,6 +67,7 @@ async def session_for(
             connected(settings.world, settings.metrics_url) as handles,
             open_session(
                 data=settings.data,
+                db=settings.db.reveal() or None,
                 operations=operations,
                 world=handles.world,
                 writer=handles.writer,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 def command(
     event: Annotated[str, typer.Argument(metavar="EVENT.json", help="A file, or - for stdin.")],
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     rules: RulesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Accept one event: it opens an incident and runs it, or goes to the live run's inbox."""
-    settings = settings_with(data, operations, rules)
+    settings = settings_with(data, operations, rules, db)
     given = _authenticated(read_event_file(event), settings)
     handled = asyncio.run(_handle(settings, given))
     body: dict[str, Json] = {

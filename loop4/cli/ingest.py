@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption, plain
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption, plain
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
@@ -83,6 +83,7 @@ def group() -> None:
 def alertmanager(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A webhook's body, or - for stdin.")],
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     rules: RulesOption = None,
     environment: Annotated[
@@ -94,7 +95,7 @@ def alertmanager(
     """Accept every alert of an Alertmanager webhook (version 4) once; print what each became."""
     from loop4.tools.alerts import LARGEST_BYTES, alert_events
 
-    settings = settings_with(data, operations, rules)
+    settings = settings_with(data, operations, rules, db)
     body = read_input(file, expected="an Alertmanager webhook", at_most=LARGEST_BYTES)
     events = alert_events(body, environment=_known(environment), name=shown(file))
     taken = asyncio.run(_ingest(settings, events))

@@ -128,7 +128,7 @@ def _run_command(name: str, rest: Sequence[str]) -> int:
         return _complain(f"{message} (see `loop4 {name} --help`)", error.exit_code)
     except typer.Abort:
         return _complain("aborted", 1)
-    except sqlite3.Error as error:  # the checkpoints; the ledger explains its own
+    except sqlite3.Error as error:  # the checkpoints in a file; the ledger explains its own
         return _complain(
             f"checkpoints cannot be read or written: {error}; free space, or name another "
             "data folder",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Select, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Event, EventKind
@@ -13,7 +12,9 @@ from loop4.errors import LedgerError
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import events
+from loop4.ledger.upsert import insert_or_ignore
 
+_PUT = insert_or_ignore(events, "event_id")
 _ALL = select(events).order_by(events.c.arrival)
 _BY_ID = _ALL.where(events.c.event_id == bindparam("id"))
 _PLACE = select(events.c.incident_id, events.c.taken_ms).where(events.c.event_id == bindparam("id"))
@@ -24,24 +25,24 @@ _INBOX = _OF.where(events.c.taken_ms == 0)
 def accept(tx: Tx, event: Event, *, now_ms: int) -> bool:
     """Store an event once. False: this `event_id` was seen before and nothing was written."""
     what = f"event {event.event_id!r}"
-    row = insert(events).values(
-        event_id=event.event_id,
-        kind=event.kind.value,
-        source=event.source,
-        service=event.service,
-        environment=event.environment,
-        at_ms=event.at_ms,
-        correlation=event.correlation,
-        resolved=int(event.resolved),
-        labels=encode(dict(event.labels), what),
-        text=event.text,
-        request="" if event.request is None else encode(event.request, what),
-        requester=event.requester,
-        incident_id="",
-        accepted_ms=now_ms,
-        taken_ms=0,
-    )
-    return tx.change(row.on_conflict_do_nothing(index_elements=["event_id"])) == 1
+    row: dict[str, str | int] = {
+        "event_id": event.event_id,
+        "kind": event.kind.value,
+        "source": event.source,
+        "service": event.service,
+        "environment": event.environment,
+        "at_ms": event.at_ms,
+        "correlation": event.correlation,
+        "resolved": int(event.resolved),
+        "labels": encode(dict(event.labels), what),
+        "text": event.text,
+        "request": "" if event.request is None else encode(event.request, what),
+        "requester": event.requester,
+        "incident_id": "",
+        "accepted_ms": now_ms,
+        "taken_ms": 0,
+    }
+    return tx.change(_PUT, row) == 1
 
 
 def assign(tx: Tx, event_id: str, incident_id: str) -> None:

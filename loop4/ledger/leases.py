@@ -123,7 +123,7 @@ class LeasedLedger(Ledger):
     """The same ledger, for one leg of one run: each transaction first proves the lease."""
 
     def __init__(self, inner: Ledger, lease: Lease, clock: Clock) -> None:
-        self.path, self.read_only = inner.path, inner.read_only
+        self.name, self.read_only, self._database = inner.name, inner.read_only, inner._database
         self._inner, self._lease, self._clock = inner, lease, clock
 
     @contextmanager
