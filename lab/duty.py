@@ -53,7 +53,7 @@ class Duty:
         command = [sys.executable, "-m", "loop4.cli.main", *self.arguments]
         command += ["--data", str(self.root / "data"), "--operations", str(self.operations)]
         with (self.root / "duty.err").open("a", encoding="utf-8") as errors:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603  (this very interpreter)
                 command, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True
             )
         line = self.process.stdout.readline() if self.process.stdout is not None else ""

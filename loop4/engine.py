@@ -120,7 +120,7 @@ class Engine:
         DBOS(config=config)
         DBOS.launch()
         self._client = DBOSClient(system_database_url=self.url, application_name=APPLICATION)
-        self.set_limits(queues)
+        self._set_limits(queues)
         wanted = {s.name for s in schedules}
         for known in DBOS.list_schedules():
             if known["schedule_name"] not in wanted:
@@ -138,8 +138,11 @@ class Engine:
             ]
         )
 
-    def set_limits(self, queues: Sequence[QueueLimits]) -> None:
+    async def set_limits(self, queues: Sequence[QueueLimits]) -> None:
         """Put limits in force; workers see them at their next poll."""
+        await asyncio.to_thread(self._set_limits, queues)
+
+    def _set_limits(self, queues: Sequence[QueueLimits]) -> None:
         for queue in queues:
             DBOS.register_queue(
                 queue.name,
@@ -309,8 +312,8 @@ def cron(every_s: int) -> str:
                 "h": f"0 0 {step} * * *",
             }[field]
     raise EngineError(
-        f"a schedule every {every_s} s cannot be told to a clock; expected a divisor of a minute, "
-        "an hour or a day"
+        f"a schedule every {every_s} s cannot be told to a clock; expected seconds that divide a "
+        "minute, minutes that divide an hour or hours that divide a day"
     )
 
 

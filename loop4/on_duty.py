@@ -23,7 +23,7 @@ DRAIN_S = 25
 class Post:
     """Where a worker stands: its name, its folders, the engine's database, who hears its beats.
 
-    Without a socket it serves no API.
+    Without a socket it serves no API. `is_shared`: other workers drive runs of the same ledger.
     """
 
     worker: str
@@ -32,6 +32,7 @@ class Post:
     engine_url: str
     heartbeat_url: str
     listening: socket.socket | None
+    is_shared: bool = False
 
 
 async def stay_on_duty(
@@ -39,6 +40,8 @@ async def stay_on_duty(
 ) -> None:
     """Work until SIGTERM or SIGINT, then drain: no new work, legs in hand come to their pause."""
     service = Service(session, schedule, Heartbeat(post.data, post.worker, post.heartbeat_url))
+    if post.is_shared:
+        await service.sign_on(post.worker)
     with told_to_stop() as stop:
         renewing_ends = asyncio.Event()
         renewing = asyncio.create_task(service.renew_leases(renewing_ends))

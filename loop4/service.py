@@ -17,16 +17,19 @@ from pathlib import Path
 
 from loop4.domain import Event
 from loop4.engine import Engine, QueueLimits, Schedule
-from loop4.errors import BackendError, EngineError, LeaseLost, LedgerError
+from loop4.errors import BackendError, EngineError, LeaseLost, LedgerError, RunnerBusy
 from loop4.graphs.news import News
 from loop4.graphs.session import Session
 from loop4.graphs.sweep import events_of, instance_events, read_targets
 from loop4.heartbeat import Heartbeat
 from loop4.ledger import approvals, leases, outbox, runs
+from loop4.ledger.leases import Lease
 from loop4.policies.fleet_schedule import Duty, FleetSchedule
 from loop4.tools.emergency import page_emergency
 
 AGAIN_MS = 30_000  # work that ended without its effect is promised again after this long
+NAMES = "worker:"  # a worker's own name is leased like a run
+POLL_S = 0.5
 STALE_TICKS = 2  # a sweep that comes later than this many intervals is left out
 
 Sweep = Callable[["Service", frozenset[str], str], Awaitable[int]]
@@ -43,6 +46,7 @@ class Service:
     is_draining: bool = False
     _news: dict[str, News] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
+    _name: Lease | None = None
 
     async def start(self, url: str, worker: str) -> Engine:
         """Open the engine and begin to work."""
@@ -59,6 +63,26 @@ class Service:
             ],
         )
         return engine
+
+    async def sign_on(self, worker: str) -> None:
+        """Hold this worker's name. One that died a moment ago is waited for.
+
+        Raises RunnerBusy when another live worker has the name.
+        """
+        clock, ledger = self.session.fleet.clock, self.session.ledger
+        ttl_ms = self.schedule.lease_s * 1000
+        until_ms = clock.now_ms() + ttl_ms + 1000
+        while self._name is None:
+            with ledger.transaction() as tx:
+                self._name = leases.take(
+                    tx, f"{NAMES}{worker}", worker, now_ms=clock.now_ms(), ttl_ms=ttl_ms
+                )
+            if self._name is None:
+                if clock.now_ms() > until_ms:
+                    raise RunnerBusy(
+                        f"a worker named {worker!r} is alive; name this one with --worker-id"
+                    )
+                await asyncio.sleep(POLL_S)
 
     async def accept(self, given: Sequence[Event]) -> tuple[Event, ...]:
         """Store events and promise their handling; those that are new.
@@ -175,7 +199,25 @@ class Service:
         for due in runner.due():
             await engine.enqueue("runs", "leg", due.run_id, f"leg:{due.run_id}:{due.fence}:{slot}")
             promised += 1
-        return f"{promised + await self._pump_outbox(now_ms)} promised"
+        promised += await self._pump_outbox(now_ms) + await self._pump_dead_workers(now_ms)
+        return f"{promised} promised"
+
+    async def _pump_dead_workers(self, now_ms: int) -> int:
+        """What a dead worker had begun in the engine goes to the others. Its runs go by their own
+        leases.
+        """
+        with self.session.ledger.read() as tx:
+            dead = [
+                lease
+                for lease in leases.list_held(tx)
+                if lease.run_id.startswith(NAMES) and not lease.is_held(now_ms)
+            ]
+        moved = 0
+        for lease in dead:
+            moved += len(await self._opened().resume_orphans(lease.holder))
+            with self.session.ledger.transaction() as tx:
+                leases.release(tx, lease)
+        return moved
 
     async def _pump_outbox(self, now_ms: int) -> int:
         """Each row wakes its run once; a row whose run is over is done."""
@@ -234,16 +276,32 @@ class Service:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self.schedule.lease_s / 4)
             try:
+                self._renew_name()
                 for run_id in self.session.runner.legs.renew():
                     print(f"loop4: the lease of run {run_id!r} ran out", file=sys.stderr)
             except LedgerError as error:
                 print(f"loop4: leases cannot be renewed: {error}", file=sys.stderr)
+
+    def _renew_name(self) -> None:
+        """Stay alive in the others' eyes; after a long silence take the name again."""
+        now_ms, ttl_ms = self.session.fleet.clock.now_ms(), self.schedule.lease_s * 1000
+        if self._name is None:
+            return
+        with self.session.ledger.transaction() as tx:
+            if not leases.renew(tx, self._name, now_ms=now_ms, ttl_ms=ttl_ms):
+                again = leases.take(
+                    tx, self._name.run_id, self._name.holder, now_ms=now_ms, ttl_ms=ttl_ms
+                )
+                self._name = again or self._name
 
     async def drain(self, within_s: int) -> None:
         """Take no more work; let what runs come to its pause."""
         self.is_draining = True
         if self.engine is not None:
             await self.engine.stop(within_s=within_s)
+        if self._name is not None:
+            with suppress(LedgerError), self.session.ledger.transaction() as tx:
+                leases.release(tx, self._name)
 
     def pending(self) -> tuple[approvals.Request, ...]:
         """The requests that wait for a vote."""

@@ -16,6 +16,7 @@ DUTIES = ("sweep", "pump", "watch", "heartbeat", "retention")
 QUEUES = ("events", "runs", "sweeps", "housekeeping")
 LONGEST_S = 86_400
 MOST = 100_000
+_CLOCK = ((1, 60), (60, 60), (3600, 24))  # a unit in seconds, and how many make the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,10 @@ def _duty(node: Node, known: Sequence[Duty], sweeping: Sequence[str]) -> Duty:
     if any(duty.name == name for duty in known):
         raise fields["name"].error(f"schedule {name!r} stands twice")
     every_s = fields["every_s"].integer(1, LONGEST_S)
-    if not any(unit % every_s == 0 and every_s <= unit for unit in (60, 3600, LONGEST_S)):
+    if not any(every_s % one == 0 and of % (every_s // one or 1) == 0 for one, of in _CLOCK):
         raise fields["every_s"].error(
-            f"found {every_s}, expected a divisor of a minute, an hour or a day"
+            f"found {every_s}, expected seconds that divide a minute, minutes that divide an hour "
+            "or hours that divide a day"
         )
     return Duty(name, does, every_s)
 

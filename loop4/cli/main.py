@@ -36,6 +36,7 @@ COMMANDS = (
     Entry("lab", "Run, break and record the small real system"),
     Entry("handle", "Start or feed a run with an event"),
     Entry("run", "The fleet on duty: watch, decide, act, serve HTTP"),
+    Entry("worker", "One of many workers over a shared PostgreSQL database"),
     Entry("resume", "Reconcile and continue all open runs"),
     Entry("approvals", "List, approve or reject what waits for a person"),
     Entry("replay", "Decide a recorded incident again, offline"),

@@ -17,6 +17,7 @@ from loop4.cli.fleet_options import (
     session_for,
     settings_with,
 )
+from loop4.errors import UsageError
 
 if TYPE_CHECKING:
     from loop4.settings import Settings
@@ -40,6 +41,11 @@ def command(
     from loop4.api.serving import bound_socket
 
     settings = settings_with(data, operations, rules)
+    if settings.db:
+        raise UsageError(
+            "a database is set (LOOP4_DB), which many workers share; use `loop4 worker`, or name a "
+            "data folder with --data"
+        )
     with bound_socket(port) as listening:
         asyncio.run(_run(settings, listening, as_json=as_json))
 
