@@ -302,7 +302,7 @@ def cron(every_s: int) -> str:
     """The six-field expression for every so many seconds: a divisor of a minute, hour or day."""
     for field, unit_s, unit in (("s", 1, 60), ("m", 60, 60), ("h", 3600, 24)):
         count, rest = divmod(every_s, unit_s)
-        if not rest and count and unit % count == 0:
+        if not rest and count > 0 and unit % count == 0:
             step = "*" if count == 1 else f"*/{count}"
             if count == unit:
                 step = "0"
