@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
 from dbos import error as dbos_errors
 
 from loop4.errors import EngineError
+from loop4.ledger.ledger import DATABASE_ERRORS
 
 APPLICATION = "loop4"
 PROTOCOL = "loop4-1"  # raised only when what a workflow takes or returns changes
@@ -31,8 +33,16 @@ TICK = "loop4.tick"
 RECOVERIES = 10  # how often one piece of work may end its process before the engine parks it
 LISTED = 1000
 
-_FAILURES = (dbos_errors.DBOSException, OSError, sqlite3.Error, ImportError, ValueError)
+_FAILURES = (
+    *DATABASE_ERRORS,
+    dbos_errors.DBOSException,
+    OSError,
+    sqlite3.Error,
+    ImportError,
+    ValueError,
+)
 
+T = TypeVar("T")
 Perform = Callable[[str, str], Awaitable[str]]  # what, subject -> what came of it
 Tick = Callable[[str, int], Awaitable[str]]  # name of the schedule, its time -> what came of it
 
@@ -84,27 +94,18 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._client: DBOSClient | None = None
 
-    async def start(
-        self, queues: Sequence[QueueLimits], schedules: Sequence[Schedule], *, works: bool = True
-    ) -> None:
+    async def start(self, queues: Sequence[QueueLimits], schedules: Sequence[Schedule]) -> None:
         """Open the database, take up what this worker left, and begin to work."""
         if _open_engines:
             raise EngineError("one engine at a time can be open in a process")
         _open_engines.append(self)
         try:
             await asyncio.to_thread(self._start, queues, schedules)
-        except (
-            dbos_errors.DBOSException,
-            OSError,
-            sqlite3.Error,
-            ImportError,
-            ValueError,
-        ) as error:
+        except _FAILURES as error:
             await self.stop(within_s=0)
-            raise EngineError(f"engine {_shown(self.url)!r} cannot be opened: {error}") from error
+            raise EngineError(_said(self.url, "cannot be opened", error)) from error
 
     def _start(self, queues: Sequence[QueueLimits], schedules: Sequence[Schedule]) -> None:
-        logging.getLogger("dbos").setLevel(logging.ERROR)
         if self.url.startswith("sqlite:"):
             switch_to_wal(Path(self.url.removeprefix("sqlite:///")))
         config: DBOSConfig = {
@@ -112,14 +113,19 @@ class Engine:
             "system_database_url": self.url,
             "application_version": PROTOCOL,
             "executor_id": self.worker,
-            "log_level": "ERROR",
+            "log_level": "CRITICAL",  # what fails at the start is raised
             "enable_otlp": False,
             "notification_listener_polling_interval_sec": 1.0,
             "scheduler_polling_interval_sec": 30.0,
         }
         DBOS(config=config)
         DBOS.launch()
-        self._client = DBOSClient(system_database_url=self.url, application_name=APPLICATION)
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        self._client = DBOSClient(
+            system_database_url=self.url,
+            application_name=APPLICATION,
+            retry_connection_errors=False,
+        )
         self._set_limits(queues)
         wanted = {s.name for s in schedules}
         for known in DBOS.list_schedules():
@@ -159,7 +165,6 @@ class Engine:
         self, queue: str, what: str, subject: str, key: str, *, delay_s: float = 0.0
     ) -> None:
         """Promise one piece of work. The same `key` again changes nothing, even after it ended."""
-        client = self._opened()
         options: EnqueueOptions = {
             "workflow_name": WORK,
             "queue_name": queue,
@@ -168,16 +173,16 @@ class Engine:
         }
         if delay_s > 0:
             options["delay_seconds"] = delay_s
-        await asyncio.to_thread(client.enqueue, options, what, subject)
+        await self._ask(lambda client: client.enqueue(options, what, subject))
 
     async def cancel(self, key: str) -> None:
         """Take back work that has not begun; work that has is not stopped in the middle."""
-        await asyncio.to_thread(self._opened().cancel_workflow, key)
+        await self._ask(lambda client: client.cancel_workflow(key))
 
     async def list_open(self) -> tuple[Queued, ...]:
         """Work that waits or runs, oldest first, at most a thousand."""
-        found = await asyncio.to_thread(
-            lambda: self._opened().list_workflows(
+        found = await self._ask(
+            lambda client: client.list_workflows(
                 status=["ENQUEUED", "PENDING", "DELAYED"],
                 limit=LISTED,
                 load_input=False,
@@ -198,9 +203,8 @@ class Engine:
 
     async def resume_orphans(self, dead: str) -> tuple[str, ...]:
         """Hand the work that a dead worker had begun to the others; its keys."""
-        client = self._opened()
 
-        def move() -> tuple[str, ...]:
+        def move(client: DBOSClient) -> tuple[str, ...]:
             pending = client.list_workflows(
                 status="PENDING", executor_id=dead, limit=LISTED, load_input=False
             )
@@ -208,16 +212,15 @@ class Engine:
                 client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name)
             return tuple(w.workflow_id for w in pending)
 
-        return await asyncio.to_thread(move)
+        return await self._ask(move)
 
     async def forget(self, *, before: datetime, ticks: bool, at_most: int = LISTED) -> int:
         """Delete the records of ticks, or of other work, that ended before then; how many.
 
         Their keys are free again.
         """
-        client = self._opened()
 
-        def delete() -> int:
+        def delete(client: DBOSClient) -> int:
             ended = client.list_workflows(
                 status=["SUCCESS", "ERROR", "CANCELLED"],
                 name=TICK if ticks else WORK,
@@ -229,7 +232,7 @@ class Engine:
             client.delete_workflows([w.workflow_id for w in ended])
             return len(ended)
 
-        return await asyncio.to_thread(delete)
+        return await self._ask(delete)
 
     async def stop(self, *, within_s: int) -> None:
         """Take no more work, wait up to `within_s` for what runs, and close. Twice is once."""
@@ -268,10 +271,15 @@ class Engine:
         except FutureCancelled:
             return "stopped"
 
-    def _opened(self) -> DBOSClient:
-        if self._client is None:
+    async def _ask(self, question: Callable[[DBOSClient], T]) -> T:
+        """Ask the engine's database in a thread. Raises EngineError if it does not answer."""
+        client = self._client
+        if client is None:
             raise EngineError("the engine is not open")
-        return self._client
+        try:
+            return await asyncio.to_thread(question, client)
+        except _FAILURES as error:
+            raise EngineError(_said(self.url, "does not answer", error)) from error
 
 
 _open_engines: list[Engine] = []
@@ -349,7 +357,9 @@ def limits_from(
     )
 
 
-def _shown(url: str) -> str:
-    """The address without a password."""
+def _said(url: str, what: str, error: Exception) -> str:
+    """One line, without the password of the address."""
     head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://***@{tail}" if at else url
+    place = f"{head.split('://')[0]}://***@{tail}" if at else url
+    first = str(error).strip().splitlines()
+    return f"engine {place!r} {what}: {first[0] if first else type(error).__name__}"

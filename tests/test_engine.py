@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from loop4.engine import Engine, QueueLimits, Schedule, cron, limits_from
 from loop4.errors import EngineError
+from tests.postgresql import Server
 
 QUEUE = QueueLimits("work", per_worker=8, poll_s=0.05)
 
@@ -44,8 +45,13 @@ class Seen:
         return name
 
 
-def url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'engine.db'}"
+@pytest.fixture
+def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
+    """Where the engine keeps its records, in either kind of database."""
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'engine.db'}"
+    server: Server = request.getfixturevalue("postgresql")
+    return server.url(server.database())
 
 
 async def until(holds: Callable[[], bool], within_s: float = 15.0) -> None:
@@ -55,13 +61,15 @@ async def until(holds: Callable[[], bool], within_s: float = 15.0) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_work_is_done_once_for_one_key_even_when_it_is_promised_again_later(tmp_path: Path) -> None:
+def test_work_is_done_once_for_one_key_even_when_it_is_promised_again_later(url: str) -> None:
     async def play() -> None:
         seen = Seen()
-        async with Engine(url(tmp_path), "w", perform=seen.perform, tick=seen.tick) as engine:
+        async with Engine(url, "w", perform=seen.perform, tick=seen.tick) as engine:
             await engine.start([QUEUE], [Schedule("beat", 1, "work")])
-            mode = sqlite3.connect(tmp_path / "engine.db").execute("PRAGMA journal_mode")
-            assert mode.fetchone() == ("wal",)
+            if url.startswith("sqlite:"):
+                opened = sqlite3.connect(url.removeprefix("sqlite:///"))
+                assert opened.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+                opened.close()
             for _ in range(5):
                 await engine.enqueue("work", "leg", "run-1", "leg:run-1:1")
             await until(lambda: bool(seen.done))
@@ -78,10 +86,10 @@ def test_work_is_done_once_for_one_key_even_when_it_is_promised_again_later(tmp_
     asyncio.run(play())
 
 
-def test_a_queue_holds_its_limits_and_takes_new_ones_while_it_runs(tmp_path: Path) -> None:
+def test_a_queue_holds_its_limits_and_takes_new_ones_while_it_runs(url: str) -> None:
     async def play() -> None:
         seen = Seen(takes_s=0.1)
-        async with Engine(url(tmp_path), "w", perform=seen.perform, tick=seen.tick) as engine:
+        async with Engine(url, "w", perform=seen.perform, tick=seen.tick) as engine:
             await engine.start([QueueLimits("work", 1, 1, poll_s=0.05)], [])
             for n in range(4):
                 await engine.enqueue("work", "leg", str(n), f"k{n}")
@@ -96,7 +104,7 @@ def test_a_queue_holds_its_limits_and_takes_new_ones_while_it_runs(tmp_path: Pat
     asyncio.run(play())
 
 
-def test_a_piece_of_work_whose_process_was_killed_is_done_by_the_next(tmp_path: Path) -> None:
+def test_a_piece_of_work_whose_process_was_killed_is_done_by_the_next(url: str) -> None:
     script = (
         "import asyncio, os, signal, sys\n"
         "from loop4.engine import Engine, QueueLimits\n"
@@ -110,9 +118,7 @@ def test_a_piece_of_work_whose_process_was_killed_is_done_by_the_next(tmp_path: 
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", script, url(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", script, url], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "began\n"
     os.kill(child.pid, signal.SIGKILL)
@@ -120,14 +126,14 @@ def test_a_piece_of_work_whose_process_was_killed_is_done_by_the_next(tmp_path: 
 
     async def play() -> None:
         seen = Seen()
-        async with Engine(url(tmp_path), "w", perform=seen.perform, tick=seen.tick) as engine:
+        async with Engine(url, "w", perform=seen.perform, tick=seen.tick) as engine:
             await engine.start([QUEUE], [])
             await until(lambda: seen.done == ["leg run-1"])
 
     asyncio.run(play())
 
 
-def test_the_work_of_a_dead_worker_goes_to_another(tmp_path: Path) -> None:
+def test_the_work_of_a_dead_worker_goes_to_another(url: str) -> None:
     async def play() -> None:
         held = Seen(takes_s=0.0)
         gate = asyncio.Event()
@@ -136,7 +142,7 @@ def test_the_work_of_a_dead_worker_goes_to_another(tmp_path: Path) -> None:
             await gate.wait()
             return "never counted"
 
-        dead = Engine(url(tmp_path), "dead", perform=stuck, tick=held.tick)
+        dead = Engine(url, "dead", perform=stuck, tick=held.tick)
         await dead.start([QUEUE], [])
         await dead.enqueue("work", "leg", "run-1", "leg:1")
         for _ in range(200):
@@ -144,7 +150,7 @@ def test_the_work_of_a_dead_worker_goes_to_another(tmp_path: Path) -> None:
                 break
             await asyncio.sleep(0.02)
         await dead.stop(within_s=0)
-        async with Engine(url(tmp_path), "other", perform=held.perform, tick=held.tick) as engine:
+        async with Engine(url, "other", perform=held.perform, tick=held.tick) as engine:
             await engine.start([QUEUE], [])
             assert await engine.resume_orphans("dead") == ("leg:1",)
             await until(lambda: held.done == ["leg run-1"])
@@ -153,18 +159,24 @@ def test_the_work_of_a_dead_worker_goes_to_another(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_a_database_that_cannot_be_opened_is_one_line_without_its_password(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        "sqlite:////nowhere/at/all/engine.db",
+        "postgresql+psycopg://loop4:hunter2@127.0.0.1:1/loop4?connect_timeout=2",
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_one_line_without_its_password(place: str) -> None:
     async def play() -> str:
         seen = Seen()
-        places = (url(tmp_path / "nowhere"),)
-        for place in places:
-            engine = Engine(place, "w", perform=seen.perform, tick=seen.tick)
-            with pytest.raises(EngineError) as caught:
-                await engine.start([QUEUE], [])
+        engine = Engine(place, "w", perform=seen.perform, tick=seen.tick)
+        with pytest.raises(EngineError) as caught:
+            await engine.start([QUEUE], [])
         return str(caught.value)
 
     told = asyncio.run(play())
-    assert "engine 'sqlite:" in told
+    assert "cannot be opened" in told
+    assert "hunter2" not in told
     assert "\n" not in told
 
 

@@ -25,6 +25,7 @@ from loop4.ledger.database import Database, Dialect
 from loop4.ledger.place import locate
 from loop4.ledger.upsert import Upsert
 
+DATABASE_ERRORS = (exc.SQLAlchemyError,)  # for who meets a database that is not the ledger
 # the last two are values that no database holds: a lone surrogate, a huge integer
 _FAILURES = (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError)
 _VERSION = select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")

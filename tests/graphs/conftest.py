@@ -56,6 +56,7 @@ class Stage:
     root: Path
     toy: ToyWorld = field(default_factory=ToyWorld)
     before: set[str] = field(default_factory=set)
+    db: str | None = None
 
     def __post_init__(self) -> None:
         template = files("loop4.lab") / "operations"
@@ -91,6 +92,7 @@ class Stage:
         self, agents: Sequence[Agent], passing: Callable[[str], None]
     ) -> AsyncIterator[Play]:
         async with open_session(
+            db=self.db,
             data=self.data,
             operations=self.operations,
             world=self.toy.world(),

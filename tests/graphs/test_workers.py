@@ -27,6 +27,13 @@ ROOT = Path(__file__).parents[2]
 LEASE_MS = 10_000
 
 
+@pytest.fixture
+def stage(tmp_path: Path, place: Path | str) -> Stage:
+    """A stage whose ledger lies in either kind of database."""
+    make_operations(tmp_path / "operations")
+    return Stage(tmp_path, db=place if isinstance(place, str) else None)
+
+
 def worker(play: Play, name: str) -> Runner:
     """Another worker over the ledger and the checkpoints of the stage."""
     session = play.session
