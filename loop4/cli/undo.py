@@ -20,7 +20,7 @@ from loop4.cli.fleet_options import (
     settings_with,
     show,
 )
-from loop4.errors import RunnerBusy, UsageError
+from loop4.errors import UsageError
 
 if TYPE_CHECKING:
     from loop4.domain import Event, JsonObject
@@ -40,15 +40,18 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Request the inverse of a done act; the gate decides, and the evidence says who asked."""
+    from loop4.ledger.runner import runner_of
+
     settings = settings_with(data, operations, rules, db)
     person = _person(settings)
     with open_ledger(data, db, read_only=False) as ledger:
         with ledger.read() as tx:
             event = _event(tx, name, person)
-        fresh = _accept(ledger, event)
-    if not fresh:
+        on_duty = bool(settings.db) or bool(runner_of(settings.data))
+        fresh = on_duty and _accept(ledger, event)
+    incident = "" if on_duty else asyncio.run(_handle(settings, event))
+    if not fresh and not incident:
         raise UsageError(f"{plain(event.event_id)} was asked for before; see `loop4 status`")
-    incident = asyncio.run(_place(settings, event))
     request = event.request or {}
     told = (
         f"{incident}: the request was judged; see `loop4 why {incident}`"
@@ -131,14 +134,8 @@ def _accept(ledger: Ledger, event: Event) -> bool:
         return events.accept(tx, event, now_ms=event.at_ms)
 
 
-async def _place(settings: Settings, event: Event) -> str:
-    """The request's incident after its run went as far as it can; empty when another runner lives
-    and takes it.
-    """
-    if settings.db:
-        return ""
-    try:
-        async with session_for(settings) as session:
-            return (await session.runner.place(event)).incident_id
-    except RunnerBusy:
-        return ""
+async def _handle(settings: Settings, event: Event) -> str:
+    """The request's incident, after its run went as far as it can; empty for a second request."""
+    async with session_for(settings) as session:
+        handled = await session.runner.handle(event)
+    return "" if handled.duplicate else handled.incident_id
