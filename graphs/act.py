@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from loop4.domain import Action, ApprovalState, Effect, IntentState, Json, Outcome, Permit
-from loop4.errors import PermitError
+from loop4.errors import PermitError, PolicyError
 from loop4.graphs.close import close_run, intent_action
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.gate import Judged, judge_item, record_decision
@@ -18,6 +18,7 @@ from loop4.graphs.steps import WRITE, Item, Step, read_steps
 from loop4.ledger import approvals, budgets, evidence, incidents, intents, locks, outbox, runs
 from loop4.ledger.intents import Intent, Reconcile, reconcile
 from loop4.ledger.ledger import Tx
+from loop4.policies.gate import judge
 from loop4.policies.permit import PermitOffice
 from loop4.telemetry import current_trace_id, tool_span
 from loop4.tools import executors
@@ -66,6 +67,10 @@ class Actor:
         judged = await judge_item(fleet, state, item)
         if judged.verdict.effect is not Effect.ALLOW:
             return {"next": "gate"}
+        changed = self._refused_now(judged)
+        if changed:
+            self._note(state, judged, changed)
+            return {"next": "escalate", "approval": ""}
         now_ms = fleet.clock.now_ms()
         permit = self._office.issue(judged.candidate.action, judged.verdict, now_ms, PERMIT_TTL_MS)
         fleet.passing("before_intent")
@@ -79,6 +84,27 @@ class Actor:
         outcome = await self._call(permit, judged.candidate.action)
         fleet.passing("after_effect")
         return self._settle_write(state, judged.candidate.action, outcome)
+
+    def _refused_now(self, judged: Judged) -> str:
+        """Why the policy as its files stand now does not allow this act; empty if it does.
+
+        The run keeps the version that it started with; of the two, the stricter holds. An approval
+        was given under the old version and lifts nothing of the new one.
+        """
+        fleet = self._fleet
+        if fleet.policy_now is None:
+            return ""
+        try:
+            present = fleet.policy_now()
+        except PolicyError as error:
+            return f"the policy files were changed and cannot be loaded: {error}"
+        if present.version == fleet.policy.version:
+            return ""
+        verdict = judge(judged.candidate.action, judged.facts, present, (), fleet.clock.now_ms())
+        if verdict.effect is Effect.ALLOW:
+            return ""
+        reasons = "; ".join(verdict.reasons) or verdict.effect.value
+        return f"the policy was changed during the run and now says {verdict.effect}: {reasons}"
 
     def _known(self, state: RunState, item: Item) -> Intent | None:
         """An intent that an earlier leg wrote for this very action."""
@@ -269,7 +295,9 @@ class Actor:
         """
         fleet = self._fleet
         judged = await judge_item(fleet, state, item, consumed_by_us=intent.approval_id)
-        if judged.verdict.effect is not Effect.ALLOW or judged.digest != intent.action_digest:
+        changed = self._refused_now(judged)
+        is_allowed = judged.verdict.effect is Effect.ALLOW and not changed
+        if not is_allowed or judged.digest != intent.action_digest:
             outcome = Outcome(
                 IntentState.FAILED, "not done before the crash, and no longer allowed as it was"
             )

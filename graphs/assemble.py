@@ -19,8 +19,8 @@ from loop4.ledger.ledger import Ledger
 from loop4.policies.calendar import load_calendar
 from loop4.policies.catalogue import load_catalogue
 from loop4.policies.context import read_context
-from loop4.policies.load import load_policy
 from loop4.policies.openslo import load_targets
+from loop4.policies.policy_files import PolicyFiles
 from loop4.policies.runbooks import load_runbooks
 from loop4.policies.severity import load_severity
 from loop4.tools.backends.files import OperationsFolder
@@ -58,11 +58,10 @@ def assemble(
     """
     policies = operations / "policies"
     bindings = policies / "bindings.yaml"
-    policy = load_policy(
-        rules,
-        bindings_files=(bindings,) if bindings.exists() else (),
-        executors=executable_tools() | READ_TOOLS,
+    files = PolicyFiles(
+        rules, (bindings,) if bindings.exists() else (), executable_tools() | READ_TOOLS
     )
+    policy = files.load()
     with ledger.transaction() as tx:
         fence = runner.next_fence(tx)
     return Fleet(
@@ -83,4 +82,5 @@ def assemble(
         fence=fence,
         passing=passing,
         planner=planner or PlaybookPlanner(),
+        policy_now=files.load,
     )

@@ -37,7 +37,8 @@ class Fleet:
 
     `fence` rises with every runner. `passing` is told the name of each point of no return as it is
     passed (before_intent, after_intent, after_effect, after_outcome); crash tests stop the process
-    there.
+    there. `policy_now` gives the policy as its files stand at this moment; it raises PolicyError
+    while they cannot be loaded.
     """
 
     world: World
@@ -57,6 +58,7 @@ class Fleet:
     calendar: Calendar = field(default_factory=Calendar)
     passing: Callable[[str], None] = field(default=nowhere)
     planner: Planner = field(default_factory=PlaybookPlanner)
+    policy_now: Callable[[], Policy] | None = None
 
     def incident(self, incident_id: str) -> Incident:
         """The incident, from the ledger. Raises LedgerError if it is gone."""

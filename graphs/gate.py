@@ -72,7 +72,9 @@ def decision_body(judged: Judged) -> dict[str, Json]:
     """The decision as evidence: facts with source and age, rules, verdict, policy version."""
     action, verdict = judged.candidate.action, judged.verdict
     arguments = {k: v for k, v in action.arguments.items() if k != "text"}
+    inverse = judged.item.inverse
     return {
+        **({"inverse": inverse} if inverse is not None else {}),
         "tool": action.tool,
         "target": action.target,
         "service": action.service,

@@ -1,12 +1,12 @@
-"""One runner over one data folder: ledger, checkpoints, lock and graph, opened together and closed
-together.
+"""A runner over one data folder or PostgreSQL database: ledger, checkpoints, lock and graph, opened
+together and closed together.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from loop4.domain import Clock
 from loop4.errors import LedgerError
 from loop4.graphs.assemble import AGENTS, assemble
 from loop4.graphs.fleet import Fleet, nowhere
+from loop4.graphs.legs import Worker
 from loop4.graphs.runner import Runner
+from loop4.ledger import leases
 from loop4.ledger.ledger import Ledger
 from loop4.ledger.runner import RunnerLock
 from loop4.tools.backends.ports import WorkloadsWriter, World
@@ -43,6 +45,7 @@ class Session:
 async def open_session(
     *,
     data: Path,
+    db: str | None = None,
     operations: Path,
     world: World,
     writer: WorkloadsWriter | None,
@@ -51,16 +54,26 @@ async def open_session(
     agents: Sequence[Agent] = AGENTS,
     passing: Callable[[str], None] = nowhere,
     planner: Planner | None = None,
+    worker: Worker | None = None,
 ) -> AsyncIterator[Session]:
-    """Take the data folder and put a runner on it.
+    """Put a runner on the data folder or, with `db`, on the ledger and checkpoints behind a
+    `postgresql+psycopg://` URL; the folder then holds only local files. With a
+    `worker` its legs are driven by leases, which runners of one database need.
 
-    Raises RunnerBusy when another live runner holds the folder, LedgerError when it cannot be
-    written, and PolicyError when a policy cannot be loaded; nothing is changed then.
+    A folder has one runner at a time. A database has as many as like: who drives which run is up
+    to their leases. Raises RunnerBusy when another live runner holds the folder, LedgerError when
+    it cannot be written, and PolicyError when a policy cannot be loaded; nothing is changed then.
     """
-    from loop4.graphs.saver import ShortVersionSaver
+    from loop4.graphs.saver import open_saver
 
     _make(data)
-    with RunnerLock(data), Ledger.open(data / "ledger.db") as ledger:
+    with (
+        RunnerLock(data) if db is None else nullcontext(),
+        Ledger.open(data / "ledger.db" if db is None else db) as ledger,
+    ):
+        if worker is not None and db is None:  # the lock proves that earlier drivers are dead
+            with ledger.transaction() as tx:
+                leases.void(tx)
         fleet = assemble(
             operations=operations,
             ledger=ledger,
@@ -72,9 +85,9 @@ async def open_session(
             passing=passing,
             planner=planner,
         )
-        async with ShortVersionSaver.from_conn_string(str(data / "checkpoints.db")) as saver:
+        async with open_saver(data=data, db=db) as saver:
             try:
-                yield Session(fleet, Runner(fleet, saver), ledger)
+                yield Session(fleet, Runner(fleet, saver, worker), ledger)
             finally:
                 await fleet.planner.close()
 

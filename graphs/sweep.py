@@ -4,6 +4,8 @@ no model.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from loop4.agents.health import Burn, read_target
 from loop4.domain import Event, EventKind, Reading
 from loop4.errors import BackendError, QueryError
@@ -31,14 +33,14 @@ def sweep_reader(fleet: Fleet, environment: str) -> Reader:
     )
 
 
-async def read_targets(fleet: Fleet) -> tuple[Burn, ...]:
-    """Every target, read now. Pass, fail or no data."""
+async def read_targets(fleet: Fleet, services: Collection[str] | None = None) -> tuple[Burn, ...]:
+    """Every target, or those of some services, read now. Pass, fail or no data."""
     environments = {s.name: s.environment for s in fleet.catalogue.services}
     readers: dict[str, Reader] = {}
     burns = []
     for target in fleet.targets:
         environment = environments.get(target.service)
-        if environment is None:
+        if environment is None or (services is not None and target.service not in services):
             continue
         reader = readers.setdefault(environment, sweep_reader(fleet, environment))
         burns.append(await read_target(reader, target, fleet.clock.now_ms()))
@@ -60,8 +62,10 @@ def events_of(fleet: Fleet, burns: tuple[Burn, ...]) -> tuple[Event, ...]:
     return tuple(found)
 
 
-async def instance_events(fleet: Fleet) -> tuple[Event, ...]:
-    """One anomaly event per replica that keeps being respawned."""
+async def instance_events(
+    fleet: Fleet, services: Collection[str] | None = None
+) -> tuple[Event, ...]:
+    """One anomaly event per replica, of these services, that keeps being respawned."""
     if fleet.world.workloads is None:
         return ()
     try:
@@ -72,7 +76,7 @@ async def instance_events(fleet: Fleet) -> tuple[Event, ...]:
     found = []
     for workload in inventory.workloads:
         service = fleet.catalogue.service(workload.service)
-        if service is None:
+        if service is None or (services is not None and service.name not in services):
             continue
         for instance in workload.instances:
             if instance.restarts >= RESTARTS:

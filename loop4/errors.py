@@ -73,6 +73,14 @@ class RunnerBusy(LedgerError):
     """Another live runner holds this data folder."""
 
 
+class LeaseLost(LedgerError):
+    """Another worker drives this run now; what this one wanted to write was refused."""
+
+
+class EngineError(Loop4Error):
+    """The durable engine's database cannot be opened, read or written."""
+
+
 class EvidenceError(LedgerError):
     """The evidence chain does not verify. The message names the first bad record."""
 

@@ -41,14 +41,17 @@ class Secret:
 class Settings:
     """All settings, typed.
 
-    `data` holds the ledger and the checkpoints. `operations` is the organisation's repository, None
-    if none is set. `rules` replaces the shipped rules. `world` names a system as KIND:PLACE,
+    `data` holds the ledger and the checkpoints, unless `db` is the URL of a PostgreSQL database
+    that does; it may hold a password. `operations` is the organisation's repository, None if none
+    is set. `rules` replaces the shipped rules. `world` names a system as KIND:PLACE,
     `metrics_url` is the base URL of a Prometheus; both are empty if none is set. `token` says who
     the person at the keyboard is. `eval_data` holds public data sets for the evals. `model` is the
     name of a chat model, empty for none; `tool_mode` says how it is asked for calls.
+    `heartbeat_url` is where a dead-man receiver takes beats, empty for nowhere.
     """
 
     data: Path
+    db: Secret = field(default_factory=Secret)
     operations: Path | None = None
     rules: Path | None = None
     world: str = ""
@@ -57,11 +60,18 @@ class Settings:
     eval_data: Path | None = None
     model: str = ""
     tool_mode: str = "auto"
+    heartbeat_url: str = ""
+
+    @property
+    def ledger(self) -> Path | str:
+        """Where the ledger lies: a URL, or a file in the data folder."""
+        return self.db.reveal() or self.data / "ledger.db"
 
 
 # key -> type; `token` is only read from the environment, since files get committed
 _KEYS: Mapping[str, type] = {
     "data": Path,
+    "db": str,
     "operations": Path,
     "rules": Path,
     "world": str,
@@ -70,16 +80,23 @@ _KEYS: Mapping[str, type] = {
     "eval_data": Path,
     "model": str,
     "tool_mode": str,
+    "heartbeat_url": str,
 }
 _SHAPES = {
+    "db": (
+        re.compile(r"(postgresql\+psycopg|postgresql|postgres)://.+"),
+        "postgresql+psycopg://USER@HOST/DATABASE",
+    ),
     "world": (re.compile(r"[a-z]+:.+"), "KIND:PLACE, such as 'lab:connection.json'"),
     "metrics_url": (re.compile(r"https?://.+"), "a URL like 'http://127.0.0.1:9090'"),
+    "heartbeat_url": (re.compile(r"https?://.+"), "a URL like 'https://beats.example/loop4'"),
     "model": (re.compile(r"\S.*"), "the name of a model"),
     "tool_mode": (
         re.compile(r"auto|native|schema|object|parse|off"),
         "one of auto, native, schema, object, parse, off",
     ),
 }
+_PASSWORD = re.compile(r"://[^/]*:[^/@]*[^/]*@|[?&](ssl)?password=")
 
 
 def load_settings(
@@ -98,6 +115,7 @@ def load_settings(
     data = values.pop("data", None)
     return Settings(
         data=data if isinstance(data, Path) else default_data(environ),
+        db=Secret(str(values.get("db", ""))),
         operations=_path(values.get("operations")),
         rules=_path(values.get("rules")),
         world=str(values.get("world", "")),
@@ -106,6 +124,7 @@ def load_settings(
         eval_data=_path(values.get("eval_data")),
         model=str(values.get("model", "")),
         tool_mode=str(values.get("tool_mode", "auto")),
+        heartbeat_url=str(values.get("heartbeat_url", "")),
     )
 
 
@@ -165,6 +184,11 @@ def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Path | str
                 type(value).__name__, f"a {type(value).__name__}"
             )
             raise SettingsError(f"{path}: {key!r}: expected text, found {found} ({value!r})")
+        if key == "db" and _PASSWORD.search(value):
+            raise SettingsError(
+                f"{path}: {key!r} holds a password, which does not belong in a file; "
+                f"leave it out and use {PREFIX}DB, PGPASSWORD or ~/.pgpass"
+            )
         if value:
             values[key] = _value(key, value, f"{path}: {key!r}", path.parent)
     return values
@@ -175,7 +199,8 @@ def _value(key: str, text: str, where: str, folder: Path) -> Path | str:
         return folder / Path(text).expanduser()
     pattern, expected = _SHAPES[key]
     if not pattern.fullmatch(text):
-        raise SettingsError(f"{where}: expected {expected}, found {text!r}")
+        found = "" if key == "db" else f", found {text!r}"  # it may hold a password
+        raise SettingsError(f"{where}: expected {expected}{found}")
     return text.rstrip("/")
 
 

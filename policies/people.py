@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from loop4.policies.documents import API_VERSION, Node, read_documents
@@ -15,15 +16,20 @@ _KINDS = ("People",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_MOMENT = "such as '2027-01-31T00:00:00Z' in quotes"
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person of the organisation. The token itself is never stored."""
+    """A person of the organisation. The token itself is never stored.
+
+    From `expires_ms` on the token is worth nothing; 0 means that it does not expire.
+    """
 
     name: str
     roles: tuple[str, ...]
     token_sha256: str
+    expires_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,8 @@ class People:
                 persons.append(_person(node, persons))
         return cls(tuple(persons))
 
-    def find_voter(self, token: str) -> Person | None:
-        """Return the person who holds this token, or None.
+    def find_voter(self, token: str, *, now_ms: int) -> Person | None:
+        """Return the person who holds this token, or None for an unknown or expired one.
 
         Compares with everybody in constant time, so that the time taken tells nothing about who
         is there.
@@ -55,7 +61,12 @@ class People:
         for person in self.persons:
             if hmac.compare_digest(person.token_sha256, digest):
                 found = person
-        return found if token else None
+        return found if token and found and not has_expired(found.expires_ms, now_ms) else None
+
+
+def has_expired(expires_ms: int, now_ms: int) -> bool:
+    """True from the moment on at which a token is worth nothing; 0 never expires."""
+    return 0 < expires_ms <= now_ms
 
 
 def token_digest(token: str) -> str:
@@ -72,11 +83,14 @@ def render(persons: Sequence[Person], *, name: str = "people") -> str:
         lines.append(f'  - name: "{person.name}"')
         lines.append(f"    roles: [{roles}]")
         lines.append(f'    token_sha256: "{person.token_sha256}"')
+        if person.expires_ms:
+            moment = datetime.fromtimestamp(person.expires_ms / 1000, UTC)
+            lines.append(f'    expires: "{moment.isoformat(timespec="milliseconds")}"')
     return "\n".join(lines) + "\n"
 
 
 def _person(node: Node, known: Sequence[Person]) -> Person:
-    fields = node.fields(("name", "roles", "token_sha256"))
+    fields = node.fields(("name", "roles", "token_sha256"), ("expires",))
     name = fields["name"].text()
     if not _NAME.fullmatch(name):
         raise fields["name"].error(f"person {name!r}: expected lower-case letters, digits, . _ @ -")
@@ -89,13 +103,30 @@ def _person(node: Node, known: Sequence[Person]) -> Person:
         if role.text() == "agent":
             raise role.error("'agent' is not a role of a person; agents never vote")
         roles.append(role.text())
-    digest = fields["token_sha256"].text()
-    if not _DIGEST.fullmatch(digest):
-        raise fields["token_sha256"].error(
-            "expected the SHA-256 of the token as 64 lower-case hexadecimal digits"
-        )
-    if digest == token_digest(""):
-        raise fields["token_sha256"].error("this is the SHA-256 of an empty token")
+    digest = read_digest(fields["token_sha256"])
     if any(person.token_sha256 == digest for person in known):
         raise fields["token_sha256"].error(f"person {name!r} has the token of another person")
-    return Person(name, tuple(roles), digest)
+    return Person(name, tuple(roles), digest, read_expiry(fields.get("expires")))
+
+
+def read_digest(node: Node) -> str:
+    """The SHA-256 of a token as a file holds it. Raises PolicyError for anything else."""
+    digest = node.text()
+    if not _DIGEST.fullmatch(digest):
+        raise node.error("expected the SHA-256 of the token as 64 lower-case hexadecimal digits")
+    if digest == token_digest(""):
+        raise node.error("this is the SHA-256 of an empty token")
+    return digest
+
+
+def read_expiry(node: Node | None) -> int:
+    """When a token ends, in ms; 0 without one. Raises PolicyError for a moment without a zone."""
+    if node is None:
+        return 0
+    try:
+        moment = datetime.fromisoformat(node.text())
+    except ValueError as error:
+        raise node.error(f"found {node.text()!r}, expected a moment, {_MOMENT}") from error
+    if moment.tzinfo is None:
+        raise node.error(f"found {node.text()!r} without a zone, expected {_MOMENT}")
+    return round(moment.timestamp() * 1000)

@@ -26,6 +26,7 @@ VIOLATIONS = {
     "agents/planted.py": ("import langgraph.graph", "langgraph only in graphs"),
     "ledger/planted.py": ("import langchain_core.messages", "langgraph only in graphs"),
     "evals/planted.py": ("import sqlalchemy", "sqlalchemy only in the ledger"),
+    "graphs/queue.py": ("import dbos", "dbos only in the engine"),
     "domain.py": ("import httpx", "Clients of other systems only in tools.backends"),
     "tools/planted.py": ("import promql_parser", "Tools reach other systems through a port"),
 }

@@ -89,6 +89,38 @@ def test_a_wrong_value_of_a_secret_is_not_in_the_error(tmp_path: Path) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+PASSWORD_URLS = [
+    "postgresql+psycopg://loop4:hunter2@db.example/loop4",
+    "postgresql://db.example/loop4?user=loop4&password=hunter2",
+]
+
+
+def test_a_database_is_set_and_never_shown_with_its_password(tmp_path: Path) -> None:
+    for url in PASSWORD_URLS:
+        found = load_settings({"LOOP4_DB": url}, folder=tmp_path)
+        assert found.ledger == found.db.reveal() == url
+        assert "hunter2" not in repr(found)
+    assert load_settings({}, folder=tmp_path).ledger == load_settings({}).data / "ledger.db"
+
+
+@pytest.mark.parametrize("url", PASSWORD_URLS)
+def test_a_database_password_does_not_belong_in_the_file(tmp_path: Path, url: str) -> None:
+    write(tmp_path, f'db = "{url}"')
+    with pytest.raises(
+        SettingsError, match="a password, which does not belong in a file"
+    ) as caught:
+        load_settings({}, folder=tmp_path)
+    assert "hunter2" not in str(caught.value)
+    write(tmp_path, 'db = "postgresql+psycopg://loop4@db.example:5432/loop4"')
+    assert load_settings({}, folder=tmp_path).db
+
+
+def test_a_wrong_database_url_is_not_in_the_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="LOOP4_DB: expected postgresql") as caught:
+        load_settings({"LOOP4_DB": "mysql://loop4:hunter2@db.example/loop4"}, folder=tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_settings_need_only_the_standard_library() -> None:
     program = (
         "import sys\nimport loop4.settings\n"

@@ -6,6 +6,7 @@ Labels and annotations are data from outside: a label names a service, it never 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal, NoReturn
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, Va
 
 from loop4.domain import Event, EventKind
 from loop4.errors import InputError
+from loop4.policies.catalogue import Catalogue
 
 LARGEST_BYTES = 1024 * 1024
 DEEPEST = 16
@@ -65,6 +67,18 @@ def alert_events(body: bytes, *, environment: str = "", name: str = "webhook") -
         event = _event(alert, environment, f"{name}: alerts[{index}]")
         events.setdefault(event.event_id, event)
     return sorted(events.values(), key=lambda event: (event.at_ms, event.event_id))
+
+
+def placed(event: Event, catalogue: Catalogue) -> Event:
+    """The event in its service's environment, where neither label nor option named one."""
+    service = catalogue.service(event.service)
+    if event.environment or service is None:
+        return event
+    return replace(
+        event,
+        environment=service.environment,
+        correlation=f"{service.environment}/{event.service}",
+    )
 
 
 def alert_expressions(body: bytes, *, name: str = "webhook") -> dict[str, str]:

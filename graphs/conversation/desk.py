@@ -35,11 +35,11 @@ class Submitted:
 
 @dataclass(slots=True)
 class Desk:
-    """Hands events over. `open_runner` makes a runner on the data folder; it raises RunnerBusy when
-    one lives there, which then takes up what lies in the ledger at its next beat.
+    """Hands events over to the ledger at a place. `open_runner` makes a runner on it; it raises
+    RunnerBusy when one lives there, which then takes up what lies in the ledger at its next beat.
     """
 
-    data: Path
+    ledger: Path | str
     person: Person | None
     open_runner: Callable[[], AbstractAsyncContextManager[Session]]
     patience_s: float = PATIENCE_S
@@ -55,7 +55,7 @@ class Desk:
 
     async def _leave(self, event: Event, now_ms: int) -> Submitted:
         """Put it into the ledger for the runner that lives, and wait a little for it."""
-        with Ledger.open(self.data / "ledger.db", create=False) as ledger:
+        with Ledger.open(self.ledger, create=False) as ledger:
             with ledger.transaction() as tx:
                 events.accept(tx, event, now_ms=now_ms)
             waited = 0.0
@@ -72,7 +72,7 @@ class Desk:
         Returns the run's id, or "" when no run of that incident lives.
         """
         with (
-            Ledger.open(self.data / "ledger.db", create=False) as ledger,
+            Ledger.open(self.ledger, create=False) as ledger,
             ledger.transaction() as tx,
         ):
             run, incident = runs.live(tx, incident_id), incidents.get(tx, incident_id)

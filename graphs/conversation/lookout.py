@@ -18,6 +18,7 @@ from loop4.graphs.fleet import Fleet
 from loop4.graphs.observe import Documents
 from loop4.graphs.session import SystemClock
 from loop4.ledger.ledger import Ledger
+from loop4.ledger.place import is_url
 from loop4.policies.context import read_context
 from loop4.policies.people import People, Person
 from loop4.tools.backends.ports import World
@@ -33,7 +34,7 @@ class Lookout:
 
     documents: Documents
     operations: Path
-    data: Path
+    ledger: Path | str
     world: World
     clock: Clock
     people: People
@@ -43,7 +44,7 @@ class Lookout:
 
     def fleet(self) -> Fleet:
         """The fleet as it may be looked at. A ledger that has come into being since is taken up."""
-        there = (self.data / "ledger.db").is_file()
+        there = is_url(self.ledger) or Path(self.ledger).is_file()
         if self._fleet is None or there != self._has_ledger:
             self._has_ledger = there
             self._fleet = self._made()
@@ -51,7 +52,7 @@ class Lookout:
 
     @property
     def has_ledger(self) -> bool:
-        """Whether the data folder holds a ledger; without one nothing is on record."""
+        """Whether there is a ledger; without one nothing is on record."""
         self.fleet()
         return self._has_ledger
 
@@ -76,7 +77,7 @@ class Lookout:
 
     def _ledger(self) -> Ledger:
         if self._has_ledger:
-            return Ledger.open(self.data / "ledger.db", read_only=True, create=False)
+            return Ledger.open(self.ledger, read_only=True, create=False)
         empty = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="loop4-"))
         return Ledger.open(Path(empty) / "ledger.db")
 
@@ -108,14 +109,14 @@ async def open_lookout(
     documents: Documents,
     *,
     operations: Path,
-    data: Path,
+    ledger: Path | str,
     world: World,
     clock: Clock | None = None,
 ) -> AsyncIterator[Lookout]:
     """A lookout, closed at the end. Raises PolicyError for a people.yaml that cannot be read."""
     path = operations / "policies" / "people.yaml"
     people = People.load(path) if path.exists() else People(())
-    lookout = Lookout(documents, operations, data, world, clock or SystemClock(), people)
+    lookout = Lookout(documents, operations, ledger, world, clock or SystemClock(), people)
     try:
         yield lookout
     finally:
@@ -124,7 +125,7 @@ async def open_lookout(
 
 def signed_in(lookout: Lookout, token: str) -> Person | None:
     """The person whose token it is, or None."""
-    return lookout.people.find_voter(token) if token else None
+    return lookout.people.find_voter(token, now_ms=lookout.clock.now_ms()) if token else None
 
 
 def no_incident(service: str, environment: str, now_ms: int) -> Incident:

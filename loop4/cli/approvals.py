@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption, open_ledger, plain, utc
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption, open_ledger, plain, utc
 from loop4.cli.voter import OperationsOption, voter
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the request
 def list_requests(
     every: Annotated[bool, typer.Option("--all", help="Closed requests too.")] = False,
     data: DataOption = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the requests that wait for a vote, oldest first."""
     from loop4.ledger import approvals
 
     now_ms = _now_ms()
-    with open_ledger(data) as ledger, ledger.read() as tx:
+    with open_ledger(data, db) as ledger, ledger.read() as tx:
         found = approvals.list_all(tx)
     shown = [request for request in found if every or _state(request, now_ms) == "pending"]
     if as_json:
@@ -56,13 +57,14 @@ def list_requests(
 def show(
     approval_id: IdArgument,
     data: DataOption = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print one request: the exact action, why it is asked, and what became of it."""
     from loop4.errors import Loop4Error
     from loop4.ledger import approvals, evidence
 
-    with open_ledger(data) as ledger, ledger.read() as tx:
+    with open_ledger(data, db) as ledger, ledger.read() as tx:
         request = approvals.get(tx, approval_id)
         if request is None:
             raise Loop4Error(plain(f"approval {approval_id!r} is unknown; see `approvals list`"))
@@ -87,22 +89,24 @@ def show(
 def approve(
     approval_id: IdArgument,
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Vote yes, as the person whose token is in LOOP4_TOKEN."""
-    _vote(approval_id, True, data, operations, as_json=as_json)
+    _vote(approval_id, True, data, db, operations, as_json=as_json)
 
 
 @app.command()
 def reject(
     approval_id: IdArgument,
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Vote no, as the person whose token is in LOOP4_TOKEN. One no closes the request."""
-    _vote(approval_id, False, data, operations, as_json=as_json)
+    _vote(approval_id, False, data, db, operations, as_json=as_json)
 
 
 @app.command()
@@ -113,6 +117,7 @@ def edit(
         typer.Option("--set", metavar="NAME=VALUE", help="An argument's new value; repeatable."),
     ],
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,7 +127,7 @@ def edit(
 
     wanted = dict(_change(text) for text in changes)
     person = voter(operations)
-    with open_ledger(data, read_only=False) as ledger, ledger.transaction() as tx:
+    with open_ledger(data, db, read_only=False) as ledger, ledger.transaction() as tx:
         edited = submit(tx, approval_id, person.name, person.roles, wanted, _now_ms())
     if as_json:
         body = {
@@ -156,13 +161,19 @@ def _change(text: str) -> tuple[str, str | int | bool]:
 
 
 def _vote(
-    approval_id: str, yes: bool, data: Path | None, operations: Path | None, *, as_json: bool
+    approval_id: str,
+    yes: bool,
+    data: Path | None,
+    db: str | None,
+    operations: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     from loop4.errors import Loop4Error
     from loop4.ledger import approvals
 
     person = voter(operations)
-    with open_ledger(data, read_only=False) as ledger, ledger.transaction() as tx:
+    with open_ledger(data, db, read_only=False) as ledger, ledger.transaction() as tx:
         result = approvals.vote(tx, approval_id, person.name, person.roles, yes, _now_ms())
     approval = result.approval
     cast = sum(vote.approve for vote in approval.votes) if approval else 0

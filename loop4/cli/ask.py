@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption
 from loop4.cli.fleet_options import OperationsOption, RulesOption, settings_with
 from loop4.cli.talk import conversation_for
 
@@ -24,6 +24,7 @@ def command(
         str, typer.Argument(metavar="QUESTION", help='E.g. "what is going on?"; "help" lists more.')
     ],
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     rules: RulesOption = None,
     yes: Annotated[
@@ -32,7 +33,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Answer one question from ledger, documents and telemetry. Exit code 1: it has no answer."""
-    settings = settings_with(data, operations, rules)
+    settings = settings_with(data, operations, rules, db)
     answers = asyncio.run(_ask(settings, question, yes=yes, as_json=as_json))
     if as_json:
         first, *then = [a.to_json() for a in answers]

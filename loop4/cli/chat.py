@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from loop4.cli.data_folder import DataOption
+from loop4.cli.data_folder import DataOption, DbOption
 from loop4.cli.fleet_options import OperationsOption, RulesOption, settings_with
 from loop4.cli.talk import conversation_for
 from loop4.errors import LedgerError, Loop4Error
@@ -29,14 +29,17 @@ LONGEST = 4_096  # bytes; more than the longest question in any script
 
 
 def command(
-    data: DataOption = None, operations: OperationsOption = None, rules: RulesOption = None
+    data: DataOption = None,
+    db: DbOption = None,
+    operations: OperationsOption = None,
+    rules: RulesOption = None,
 ) -> None:
     """Ask about services, incidents, budgets, changes, policies and past decisions; ask for acts.
 
     Nothing runs without the gate: an act becomes a request in the name of the person whose token is
     in LOOP4_TOKEN, after a yes. `exit` or end of input leaves.
     """
-    asyncio.run(_chat(settings_with(data, operations, rules)))
+    asyncio.run(_chat(settings_with(data, operations, rules, db)))
 
 
 async def _chat(settings: Settings) -> None:

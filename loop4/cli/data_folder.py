@@ -14,18 +14,36 @@ if TYPE_CHECKING:
 DataOption = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Data folder; default: settings.")
 ]
+DbOption = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="URL",
+        help="PostgreSQL database instead of the data folder's ledger; default: settings.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def open_ledger(data: Path | None, *, read_only: bool = True) -> Ledger:
-    """Open the ledger of a data folder, that of the settings if None. Never makes a new one."""
+def open_ledger(data: Path | None, db: str | None = None, *, read_only: bool = True) -> Ledger:
+    """Open the ledger behind a URL or in a data folder, that of the settings if neither is given.
+
+    Never makes a new one.
+    """
     from loop4.ledger.ledger import Ledger
 
-    if data is None:
-        from loop4.settings import load_settings
+    return Ledger.open(ledger_place(data, db), read_only=read_only, create=False)
 
-        data = load_settings().data
-    return Ledger.open(data / "ledger.db", read_only=read_only, create=False)
+
+def ledger_place(data: Path | None, db: str | None) -> Path | str:
+    """Where the ledger lies: what the command line says comes before the settings."""
+    if db:
+        return db
+    if data is not None:
+        return data / "ledger.db"
+    from loop4.settings import load_settings
+
+    return load_settings().ledger
 
 
 def utc(at_ms: int) -> str:

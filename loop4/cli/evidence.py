@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption, open_ledger, plain, utc
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption, open_ledger, plain, utc
 
 if TYPE_CHECKING:
     from loop4.ledger.evidence import EvidenceRecord
@@ -30,12 +30,13 @@ def show(
         list[str] | None, typer.Option("--kind", metavar="KIND", help="Only this kind; repeatable.")
     ] = None,
     data: DataOption = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the records, oldest first."""
     from loop4.ledger import evidence
 
-    with open_ledger(data) as ledger, ledger.read() as tx:
+    with open_ledger(data, db) as ledger, ledger.read() as tx:
         records = evidence.list_records(tx, incident, kind or None)
     if as_json:
         typer.echo(json.dumps([_as_json(record) for record in records], indent=2))
@@ -56,6 +57,7 @@ def verify(
         typer.Option("--anchor", metavar="SEQ:DIGEST", help="A head noted earlier; repeatable."),
     ] = None,
     data: DataOption = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Walk the whole chain; exit 1 and name the first record that was changed, if any."""
@@ -64,7 +66,7 @@ def verify(
 
     anchors = dict(_anchor(text) for text in anchor or ())
 
-    with open_ledger(data) as ledger, ledger.read() as tx:
+    with open_ledger(data, db) as ledger, ledger.read() as tx:
         report = evidence.verify(tx, anchors)
     if as_json:
         answer = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption, open_ledger, plain, utc
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption, open_ledger, plain, utc
 from loop4.cli.voter import OperationsOption, operations_folder, voter
 
 if TYPE_CHECKING:
@@ -34,14 +34,17 @@ ReasonOption = Annotated[
 
 @app.command()
 def status(
-    data: DataOption = None, operations: OperationsOption = None, as_json: JsonOption = False
+    data: DataOption = None,
+    db: DbOption = None,
+    operations: OperationsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print what is set for the whole fleet, and the windows of the calendar that hold or come."""
     from loop4.ledger import parameters
     from loop4.policies.calendar import load_calendar
 
     now_ms = _now_ms()
-    with open_ledger(data) as ledger, ledger.read() as tx:
+    with open_ledger(data, db) as ledger, ledger.read() as tx:
         found = parameters.list_all(tx, now_ms)
     folder = operations_folder(operations, required=False)
     calendar = load_calendar(folder / "policies" / "calendar.yaml") if folder else None
@@ -66,6 +69,7 @@ def pause(
         typer.Option("--until", metavar="TIME", help="End by itself, as 2026-12-24T18:00:00Z."),
     ] = None,
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -75,7 +79,7 @@ def pause(
     until_ms = _instant(until) if until else 0
     person = voter(operations)
     now_ms = _now_ms()
-    with open_ledger(data, read_only=False) as ledger, ledger.transaction() as tx:
+    with open_ledger(data, db, read_only=False) as ledger, ledger.transaction() as tx:
         parameters.put(
             tx,
             parameters.PAUSED,
@@ -93,6 +97,7 @@ def pause(
 def unpause(
     reason: ReasonOption,
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -100,7 +105,7 @@ def unpause(
     from loop4.ledger import parameters
 
     person = voter(operations)
-    with open_ledger(data, read_only=False) as ledger, ledger.transaction() as tx:
+    with open_ledger(data, db, read_only=False) as ledger, ledger.transaction() as tx:
         parameters.clear(tx, parameters.PAUSED, by=person.name, reason=reason, now_ms=_now_ms())
     _say(None, as_json=as_json)
 

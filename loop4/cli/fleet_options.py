@@ -16,6 +16,7 @@ from loop4.errors import SettingsError
 
 if TYPE_CHECKING:
     from loop4.domain import Json
+    from loop4.graphs.legs import Worker
     from loop4.graphs.session import Session
     from loop4.settings import Settings
 
@@ -28,22 +29,30 @@ RulesOption = Annotated[
 ]
 
 
-def settings_with(data: Path | None, operations: Path | None, rules: Path | None) -> Settings:
-    """The settings, with what the command line says on top."""
-    from loop4.settings import load_settings
+def settings_with(
+    data: Path | None, operations: Path | None, rules: Path | None, db: str | None = None
+) -> Settings:
+    """The settings, with what the command line says on top.
+
+    A data folder that is named without a database is meant with its own ledger.
+    """
+    from loop4.settings import Secret, load_settings
 
     settings = load_settings()
     return replace(
         settings,
         data=data or settings.data,
+        db=Secret(db or "") if db or data else settings.db,
         operations=operations or settings.operations,
         rules=rules or settings.rules,
     )
 
 
 @asynccontextmanager
-async def session_for(settings: Settings) -> AsyncIterator[Session]:
-    """Open a runner on the data folder and the world that the settings name.
+async def session_for(
+    settings: Settings, *, worker: Worker | None = None
+) -> AsyncIterator[Session]:
+    """Open a runner on the ledger and the world that the settings name.
 
     Policies and world are looked at first: a mistake in them makes no data folder.
     """
@@ -58,10 +67,12 @@ async def session_for(settings: Settings) -> AsyncIterator[Session]:
             connected(settings.world, settings.metrics_url) as handles,
             open_session(
                 data=settings.data,
+                db=settings.db.reveal() or None,
                 operations=operations,
                 world=handles.world,
                 writer=handles.writer,
                 rules=settings.rules,
+                worker=worker,
             ) as session,
         ):
             yield session

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 def command(
     event: Annotated[str, typer.Argument(metavar="EVENT.json", help="A file, or - for stdin.")],
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     rules: RulesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Accept one event: it opens an incident and runs it, or goes to the live run's inbox."""
-    settings = settings_with(data, operations, rules)
+    settings = settings_with(data, operations, rules, db)
     given = _authenticated(read_event_file(event), settings)
     handled = asyncio.run(_handle(settings, given))
     body: dict[str, Json] = {
@@ -73,7 +75,9 @@ def _authenticated(event: Event, settings: Settings) -> Event:
     from loop4.policies.people import People
 
     path = operations_of(settings) / "policies" / "people.yaml"
-    person = People.load(path).find_voter(settings.token.reveal())
+    person = People.load(path).find_voter(
+        settings.token.reveal(), now_ms=time.time_ns() // 1_000_000
+    )
     if person is None:
         raise UsageError(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
     return replace(event, requester=person.name)

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption, plain
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption, plain
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
@@ -83,6 +83,7 @@ def group() -> None:
 def alertmanager(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A webhook's body, or - for stdin.")],
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     rules: RulesOption = None,
     environment: Annotated[
@@ -94,7 +95,7 @@ def alertmanager(
     """Accept every alert of an Alertmanager webhook (version 4) once; print what each became."""
     from loop4.tools.alerts import LARGEST_BYTES, alert_events
 
-    settings = settings_with(data, operations, rules)
+    settings = settings_with(data, operations, rules, db)
     body = read_input(file, expected="an Alertmanager webhook", at_most=LARGEST_BYTES)
     events = alert_events(body, environment=_known(environment), name=shown(file))
     taken = asyncio.run(_ingest(settings, events))
@@ -102,18 +103,6 @@ def alertmanager(
         {"alerts": [one.to_json() for one in taken]},
         as_json=as_json,
         text="\n".join(one.line() for one in taken) or "the webhook holds no alert",
-    )
-
-
-def placed(event: Event, catalogue: Catalogue) -> Event:
-    """The event in its service's environment, where neither label nor option named one."""
-    service = catalogue.service(event.service)
-    if event.environment or service is None:
-        return event
-    return replace(
-        event,
-        environment=service.environment,
-        correlation=f"{service.environment}/{event.service}",
     )
 
 
@@ -129,6 +118,8 @@ def _known(environment: str) -> str:
 
 
 async def _ingest(settings: Settings, events: Sequence[Event]) -> list[Taken]:
+    from loop4.tools.alerts import placed
+
     taken = []
     async with session_for(settings) as session:
         catalogue = session.fleet.catalogue

@@ -13,10 +13,10 @@ import typer
 
 from loop4.cli.data_folder import JsonOption
 from loop4.cli.fleet_options import RulesOption, settings_with, show, traced
-from loop4.cli.ingest import placed
 from loop4.cli.input_files import read_input, shown
 from loop4.cli.look import Look, look_at, look_text
 from loop4.errors import UsageError
+from loop4.tools.alerts import placed
 
 if TYPE_CHECKING:
     from loop4.domain import Event

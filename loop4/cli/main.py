@@ -35,7 +35,13 @@ COMMANDS = (
     Entry("demo", "Break a small real system and watch the fleet mend it"),
     Entry("lab", "Run, break and record the small real system"),
     Entry("handle", "Start or feed a run with an event"),
+    Entry("run", "The fleet on duty: watch, decide, act, serve HTTP"),
+    Entry("worker", "One of many workers over a shared PostgreSQL database"),
     Entry("resume", "Reconcile and continue all open runs"),
+    Entry("status", "How the fleet is: duty, incidents, what waits"),
+    Entry("why", "What happened to an incident, action or request, and why"),
+    Entry("undo", "Ask for the declared inverse of a done act, through the gate"),
+    Entry("handoff", "What happened while you slept, and what waits for you"),
     Entry("approvals", "List, approve or reject what waits for a person"),
     Entry("fleet", "Show, pause and unpause the fleet"),
     Entry("replay", "Decide a recorded incident again, offline"),
@@ -128,7 +134,7 @@ def _run_command(name: str, rest: Sequence[str]) -> int:
         return _complain(f"{message} (see `loop4 {name} --help`)", error.exit_code)
     except typer.Abort:
         return _complain("aborted", 1)
-    except sqlite3.Error as error:  # the checkpoints; the ledger explains its own
+    except sqlite3.Error as error:  # the checkpoints in a file; the ledger explains its own
         return _complain(
             f"checkpoints cannot be read or written: {error}; free space, or name another "
             "data folder",

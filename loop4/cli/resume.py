@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.cli.data_folder import DataOption, JsonOption
+from loop4.cli.data_folder import DataOption, DbOption, JsonOption
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
@@ -26,6 +26,7 @@ POLL_S = 0.5
 
 def command(
     data: DataOption = None,
+    db: DbOption = None,
     operations: OperationsOption = None,
     rules: RulesOption = None,
     wait_s: Annotated[
@@ -34,8 +35,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Continue what can go on; say what still waits, and for what."""
-    settings = settings_with(data, operations, rules)
-    if not (settings.data / "ledger.db").is_file():
+    settings = settings_with(data, operations, rules, db)
+    if not settings.db and not (settings.data / "ledger.db").is_file():
         raise UsageError(
             f"data folder {str(settings.data)!r} holds no ledger, so nothing can go on; "
             "name the folder that `loop4 handle` was given"

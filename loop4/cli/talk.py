@@ -42,7 +42,7 @@ async def conversation_for(settings: Settings) -> AsyncIterator[Conversation]:
         async with (
             _world(settings) as world,
             open_lookout(
-                documents, operations=operations, data=settings.data, world=world
+                documents, operations=operations, ledger=settings.ledger, world=world
             ) as lookout,
         ):
             person = signed_in(lookout, settings.token.reveal())
@@ -50,7 +50,7 @@ async def conversation_for(settings: Settings) -> AsyncIterator[Conversation]:
                 path = operations / "policies" / "people.yaml"
                 raise UsageError(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
             async with _answerer(settings) as answerer:
-                desk = Desk(settings.data, person, runner)
+                desk = Desk(settings.ledger, person, runner)
                 yield Conversation(lookout, person, desk, answerer)
 
 

@@ -4,6 +4,7 @@ line.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, overload
 
@@ -29,7 +30,7 @@ def voter(operations: Path | None) -> Person:
     if not token:
         raise UsageError("LOOP4_TOKEN is not set; set it to your token")
     path = operations_folder(operations) / "policies" / "people.yaml"
-    person = People.load(path).find_voter(token)
+    person = People.load(path).find_voter(token, now_ms=time.time_ns() // 1_000_000)
     if person is None:
         raise Loop4Error(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
     return person

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loop4.domain import Json
 from loop4.errors import LedgerError
 from loop4.ledger.jsontext import decode, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import contents
+from loop4.ledger.upsert import insert_or_ignore
 
-_PUT = insert(contents).on_conflict_do_nothing(index_elements=["digest"])
+_PUT = insert_or_ignore(contents, "digest")
 _BODY = select(contents.c.body).where(contents.c.digest == bindparam("of"))
 _HAS = select(contents.c.digest).where(contents.c.digest == bindparam("of"))
 

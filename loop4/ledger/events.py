@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Select, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Event, EventKind
@@ -14,10 +13,13 @@ from loop4.ledger import evidence
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import events
+from loop4.ledger.upsert import insert_or_ignore
 
 _TEXT = "\0text"  # beside the labels; no label is called so
+_PUT = insert_or_ignore(events, "event_id")
 _ALL = select(events).order_by(events.c.arrival)
 _BY_ID = _ALL.where(events.c.event_id == bindparam("id"))
+_PLACE = select(events.c.incident_id, events.c.taken_ms).where(events.c.event_id == bindparam("id"))
 _OF = _ALL.where(events.c.incident_id == bindparam("of"))
 _INBOX = _OF.where(events.c.taken_ms == 0)
 
@@ -30,24 +32,24 @@ def accept(tx: Tx, event: Event, *, now_ms: int) -> bool:
     what = f"event {event.event_id!r}"
     words = evidence.redacted_words(tx, {**event.labels, _TEXT: event.text})
     text = words.pop(_TEXT)
-    row = insert(events).values(
-        event_id=event.event_id,
-        kind=event.kind.value,
-        source=event.source,
-        service=event.service,
-        environment=event.environment,
-        at_ms=event.at_ms,
-        correlation=event.correlation,
-        resolved=int(event.resolved),
-        labels=encode(words, what),
-        text=text,
-        request="" if event.request is None else encode(event.request, what),
-        requester=event.requester,
-        incident_id="",
-        accepted_ms=now_ms,
-        taken_ms=0,
-    )
-    return tx.change(row.on_conflict_do_nothing(index_elements=["event_id"])) == 1
+    row: dict[str, str | int] = {
+        "event_id": event.event_id,
+        "kind": event.kind.value,
+        "source": event.source,
+        "service": event.service,
+        "environment": event.environment,
+        "at_ms": event.at_ms,
+        "correlation": event.correlation,
+        "resolved": int(event.resolved),
+        "labels": encode(words, what),
+        "text": text,
+        "request": "" if event.request is None else encode(event.request, what),
+        "requester": event.requester,
+        "incident_id": "",
+        "accepted_ms": now_ms,
+        "taken_ms": 0,
+    }
+    return tx.change(_PUT, row) == 1
 
 
 def assign(tx: Tx, event_id: str, incident_id: str) -> None:
@@ -74,6 +76,12 @@ def inbox(tx: Tx, incident_id: str) -> tuple[Event, ...]:
 def unassigned(tx: Tx) -> tuple[Event, ...]:
     """Return accepted events without an incident: a crash came between the two."""
     return _events(tx, _INBOX, of="")
+
+
+def is_unplaced(tx: Tx, event_id: str) -> bool:
+    """True for an accepted event that belongs to no incident and was not taken."""
+    row = tx.row(_PLACE, {"id": event_id})
+    return row is not None and row["incident_id"] == "" and row["taken_ms"] == 0
 
 
 def of_incident(tx: Tx, incident_id: str) -> tuple[Event, ...]:

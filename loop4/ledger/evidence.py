@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import cast
 
 from sqlalchemy import ScalarSelect, Select, bindparam, func, insert, select
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import RowMapping
 
 from loop4.canonical import canonical_bytes
@@ -23,6 +22,7 @@ from loop4.ledger import redaction
 from loop4.ledger.jsontext import decode, decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import evidence, meta, sqlite_sequence
+from loop4.ledger.upsert import insert_or_update
 
 GENESIS = "0" * 64
 _HEAD = "evidence_head"
@@ -46,11 +46,7 @@ _END = select(
 _INSERT = insert(evidence)
 _ALL = select(evidence).order_by(evidence.c.seq)
 _OF = _ALL.where(evidence.c.incident_id == bindparam("of"))
-_PUT_HEAD = (
-    sqlite.insert(meta)
-    .values(key=_HEAD, value=bindparam("head"))
-    .on_conflict_do_update(index_elements=["key"], set_={"value": bindparam("head")})
-)
+_PUT_HEAD = insert_or_update(meta, "key", changing=["value"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +151,12 @@ def list_records(
     return tuple(_record(row) for row in tx.rows(statement, values))
 
 
+def list_after(tx: Tx, seq: int, *, kinds: Collection[str]) -> tuple[EvidenceRecord, ...]:
+    """Return the records of these kinds behind `seq`, in order: for who follows the chain."""
+    statement = _ALL.where(evidence.c.seq > bindparam("after"), evidence.c.kind.in_(sorted(kinds)))
+    return tuple(_record(row) for row in tx.rows(statement, {"after": seq}))
+
+
 def get(tx: Tx, seq: int) -> EvidenceRecord | None:
     """Return one record, or None."""
     row = tx.row(select(evidence).where(evidence.c.seq == seq))
@@ -255,7 +257,7 @@ def _salt(text: str | None) -> bytes:
 
 def _set_head(tx: Tx, head: _Head) -> None:
     value = encode({"seq": head.seq, "digest": head.digest, "count": head.count}, "the head")
-    tx.change(_PUT_HEAD, {"head": value})
+    tx.change(_PUT_HEAD, {"key": _HEAD, "value": value})
 
 
 def _count(tx: Tx) -> int:
@@ -264,6 +266,9 @@ def _count(tx: Tx) -> int:
 
 
 def _highest_given(tx: Tx) -> int:
+    """The highest sequence that SQLite ever gave; 0 on PostgreSQL, which does not remember."""
+    if tx.dialect != "sqlite":
+        return 0
     row = tx.row(select(sqlite_sequence.c.seq).where(sqlite_sequence.c.name == evidence.name))
     return int(row["seq"]) if row else 0
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 
-from sqlalchemy import Select, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Action, IntentState, JsonObject, Outcome, Reading
@@ -18,11 +17,12 @@ from loop4.errors import LedgerError
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import intents, permits
+from loop4.ledger.upsert import insert_or_ignore
 
 _ALL = select(intents).order_by(intents.c.intended_ms, intents.c.action_id)
 _BY_ID = _ALL.where(intents.c.action_id == bindparam("id"))
 _INTENDED = _ALL.where(intents.c.state == IntentState.INTENDED.value)
-_PUT = insert(intents).on_conflict_do_nothing(index_elements=["action_id"])
+_PUT = insert_or_ignore(intents, "action_id")
 _USE_PERMIT = insert(permits)
 _PERMIT = select(permits.c.nonce).where(permits.c.nonce == bindparam("of"))
 _SETTLE = (
@@ -238,6 +238,14 @@ def list_all(
     wanted = {"incident_id": incident_id, "run_id": run_id, "target": target, "tool": tool}
     given = {name: value for name, value in wanted.items() if value is not None}
     return _intents(tx, _matching(tuple(given)), {"since_ms": since_ms, **given})
+
+
+def count(tx: Tx, state: IntentState) -> int:
+    """Count the acts in a state."""
+    row = tx.row(
+        select(func.count().label("n")).select_from(intents).where(intents.c.state == state.value)
+    )
+    return int(row["n"]) if row else 0
 
 
 def failed_remediations(tx: Tx, target: str, *, since_ms: int) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from loop4.domain import IntentState
 from loop4.ledger import intents, runs
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import locks
+from loop4.ledger.upsert import insert_or_update
 
+_TAKE = insert_or_update(locks, "target", changing=["action_id", "run_id", "at_ms"])
 _RELEASE = delete(locks).where(
     locks.c.target == bindparam("of"), locks.c.action_id == bindparam("by")
 )
@@ -37,13 +38,7 @@ def take(tx: Tx, target: str, action_id: str, run_id: str, now_ms: int) -> Lock 
     current = holder(tx, target)
     if current is not None and current.action_id != action_id and _counts(tx, current, run_id):
         return current
-    row = insert(locks).values(target=target, action_id=action_id, run_id=run_id, at_ms=now_ms)
-    tx.change(
-        row.on_conflict_do_update(
-            index_elements=["target"],
-            set_={"action_id": action_id, "run_id": run_id, "at_ms": now_ms},
-        )
-    )
+    tx.change(_TAKE, {"target": target, "action_id": action_id, "run_id": run_id, "at_ms": now_ms})
     return None
 
 

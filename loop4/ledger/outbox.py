@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from loop4.domain import JsonObject
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import outbox
+from loop4.ledger.upsert import insert_or_ignore
+
+_PUT = insert_or_ignore(outbox, "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,14 @@ class OutboxRow:
 
 def put(tx: Tx, key: str, kind: str, payload: JsonObject, *, now_ms: int, due_ms: int = 0) -> bool:
     """Promise a piece of work, due at once or at `due_ms`. False: promised before, unchanged."""
-    row = insert(outbox).values(
-        key=key,
-        kind=kind,
-        payload=encode(payload, f"outbox row {key!r}"),
-        due_ms=due_ms,
-        put_ms=now_ms,
-    )
-    return tx.change(row.on_conflict_do_nothing(index_elements=["key"])) == 1
+    row: dict[str, str | int] = {
+        "key": key,
+        "kind": kind,
+        "payload": encode(payload, f"outbox row {key!r}"),
+        "due_ms": due_ms,
+        "put_ms": now_ms,
+    }
+    return tx.change(_PUT, row) == 1
 
 
 def due(tx: Tx, now_ms: int, *, limit: int = 100) -> tuple[OutboxRow, ...]:

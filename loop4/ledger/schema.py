@@ -8,6 +8,7 @@ hashed and compared.
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ForeignKey,
     Index,
@@ -18,18 +19,25 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.types import TypeEngine
+
+from loop4.ledger.pgtext import PostgresqlText
 
 SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
+TEXT: TypeEngine[str] = Text().with_variant(PostgresqlText(), "postgresql")
+# SQLite's INTEGER has 64 bits, PostgreSQL's has 32
+INTEGER: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
+
 
 def _text(name: str, *, key: bool = False) -> Column[str]:
-    return Column(name, Text, primary_key=key, nullable=False, server_default=None if key else "")
+    return Column(name, TEXT, primary_key=key, nullable=False, server_default=None if key else "")
 
 
 def _int(name: str) -> Column[int]:
-    return Column(name, Integer, nullable=False, server_default="0")
+    return Column(name, INTEGER, nullable=False, server_default="0")
 
 
 # schema_version, salt, evidence_head, fence
@@ -52,18 +60,20 @@ incidents = Table(
     _text("cause"),
     UniqueConstraint("year", "number"),
 )
+_OPEN = text("state != 'resolved'")
 Index(
     "incidents_one_open",
     incidents.c.correlation,
     unique=True,
-    sqlite_where=text("state != 'resolved'"),
+    sqlite_where=_OPEN,
+    postgresql_where=_OPEN,
 )
 
 runs = Table(
     "runs",
     metadata,
     _text("run_id", key=True),
-    Column("incident_id", Text, ForeignKey("incidents.incident_id"), nullable=False),
+    Column("incident_id", TEXT, ForeignKey("incidents.incident_id"), nullable=False),
     _text("state"),
     _int("wake_at_ms"),
     _text("approval_id"),
@@ -71,18 +81,20 @@ runs = Table(
     _int("started_ms"),
     _int("updated_ms"),
 )
+_LIVE = text("state IN ('running', 'waiting_approval', 'sleeping')")
 Index(
     "runs_one_live",
     runs.c.incident_id,
     unique=True,
-    sqlite_where=text("state IN ('running', 'waiting_approval', 'sleeping')"),
+    sqlite_where=_LIVE,
+    postgresql_where=_LIVE,
 )
 
 events = Table(
     "events",
     metadata,
-    Column("arrival", Integer, primary_key=True),
-    Column("event_id", Text, nullable=False, unique=True),
+    Column("arrival", INTEGER, primary_key=True),
+    Column("event_id", TEXT, nullable=False, unique=True),
     _text("kind"),
     _text("source"),
     _text("service"),
@@ -94,22 +106,23 @@ events = Table(
     _text("text"),
     _text("request"),
     _text("requester"),
-    Column("incident_id", Text, nullable=False, server_default="", index=True),
+    Column("incident_id", TEXT, nullable=False, server_default="", index=True),
     _int("accepted_ms"),
     _int("taken_ms"),
 )
 
 contents = Table("contents", metadata, _text("digest", key=True), _text("body"))
 
-# AUTOINCREMENT: SQLite itself also remembers the highest sequence ever given
+# AUTOINCREMENT: SQLite itself also remembers the highest sequence ever given. PostgreSQL keeps no
+# such memory that a rollback takes back; there only the signed checkpoints remember.
 evidence = Table(
     "evidence",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", INTEGER, primary_key=True, autoincrement=False),
     _text("previous"),
     _text("digest"),
     _text("kind"),
-    Column("incident_id", Text, nullable=False, server_default="", index=True),
+    Column("incident_id", TEXT, nullable=False, server_default="", index=True),
     _text("run_id"),
     _text("action_id"),
     _text("trace_id"),
@@ -122,10 +135,10 @@ intents = Table(
     "intents",
     metadata,
     _text("action_id", key=True),
-    Column("incident_id", Text, nullable=False, server_default="", index=True),
+    Column("incident_id", TEXT, nullable=False, server_default="", index=True),
     _text("run_id"),
     _text("tool"),
-    Column("target", Text, nullable=False, server_default="", index=True),
+    Column("target", TEXT, nullable=False, server_default="", index=True),
     _text("service"),
     _text("environment"),
     _text("arguments"),
@@ -150,7 +163,7 @@ permits = Table(
     "permits",
     metadata,
     _text("nonce", key=True),
-    Column("action_id", Text, ForeignKey("intents.action_id"), nullable=False),
+    Column("action_id", TEXT, ForeignKey("intents.action_id"), nullable=False),
 )
 
 approvals = Table(
@@ -159,7 +172,7 @@ approvals = Table(
     _text("approval_id", key=True),
     _text("incident_id"),
     _text("run_id"),
-    Column("action_id", Text, nullable=False, index=True),
+    Column("action_id", TEXT, nullable=False, index=True),
     _text("action_digest"),
     _text("policy_version"),
     _text("state"),
@@ -176,7 +189,7 @@ approvals = Table(
 votes = Table(
     "votes",
     metadata,
-    Column("approval_id", Text, ForeignKey("approvals.approval_id"), primary_key=True),
+    Column("approval_id", TEXT, ForeignKey("approvals.approval_id"), primary_key=True),
     _text("person", key=True),
     _text("roles"),
     _int("approve"),
@@ -237,25 +250,43 @@ parameters = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("size", INTEGER, primary_key=True, autoincrement=False),
     _text("root"),
     _text("key_id"),
     _text("signature"),
     _int("at_ms"),
 )
 
-# Hygiene against mistakes, not against an attacker: who owns the file can drop a trigger. The hash
-# chain is what shows a change. The insert trigger stops INSERT OR REPLACE, which skips the others.
-TRIGGERS = (
+# Hygiene against mistakes, not against an attacker: who owns the database can drop a trigger. The
+# hash chain is what shows a change.
+_APPEND_ONLY = ("evidence", "contents", "votes", "checkpoints")
+
+# the insert trigger stops INSERT OR REPLACE, which skips the others
+SQLITE_TRIGGERS = (
     *(
         f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-        for table in ("evidence", "contents", "votes", "checkpoints")
+        for table in _APPEND_ONLY
         for verb in ("UPDATE", "DELETE")
     ),
     "CREATE TRIGGER evidence_no_replace BEFORE INSERT ON evidence "
     "WHEN EXISTS (SELECT 1 FROM evidence WHERE seq >= NEW.seq) "
     "BEGIN SELECT RAISE(ABORT, 'evidence is append-only'); END",
+)
+POSTGRESQL_TRIGGERS = (
+    "CREATE FUNCTION append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' is append-only'; END $$",
+    "CREATE FUNCTION evidence_rises() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "IF EXISTS (SELECT 1 FROM evidence WHERE seq >= NEW.seq) THEN "
+    "RAISE EXCEPTION USING MESSAGE = 'evidence is append-only'; END IF; RETURN NEW; END $$",
+    *(
+        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+        f"FOR EACH {'STATEMENT' if verb == 'TRUNCATE' else 'ROW'} EXECUTE FUNCTION append_only()"
+        for table in _APPEND_ONLY
+        for verb in ("UPDATE", "DELETE", "TRUNCATE")
+    ),
+    "CREATE TRIGGER evidence_no_replace BEFORE INSERT ON evidence "
+    "FOR EACH ROW EXECUTE FUNCTION evidence_rises()",
 )
 
 # SQLite's own tables; never created by us

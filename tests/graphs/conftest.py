@@ -5,8 +5,8 @@ them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -24,9 +24,23 @@ from loop4.lab.folder import make_operations
 from loop4.ledger import approvals, evidence, incidents, intents, runs
 from loop4.ledger.evidence import EvidenceRecord
 from loop4.ledger.ledger import Ledger
+from loop4.ledger.runner import RunnerLock
 from tests.graphs.toy import ToyWorld
 
 T = TypeVar("T")
+
+
+@contextmanager
+def no_lock() -> Iterator[None]:
+    """While the block runs, a data folder takes several runners."""
+    real = RunnerLock.acquire
+    RunnerLock.acquire = lambda self: None  # type: ignore[method-assign]  # see `Stage.opened`
+    try:
+        yield
+    finally:
+        RunnerLock.acquire = real  # type: ignore[method-assign]
+
+
 ON_CALL = "mira"
 QUIET_S = 60  # seconds of healthy traffic before the deploy
 
@@ -42,6 +56,7 @@ class Stage:
     root: Path
     toy: ToyWorld = field(default_factory=ToyWorld)
     before: set[str] = field(default_factory=set)
+    db: str | None = None
 
     def __post_init__(self) -> None:
         template = files("loop4.lab") / "operations"
@@ -64,8 +79,20 @@ class Stage:
         *,
         agents: Sequence[Agent] = AGENTS,
         passing: Callable[[str], None] = nowhere,
+        shared: bool = False,
+    ) -> AsyncIterator[Play]:
+        """A runner. `shared`: without the folder's lock, as workers over one database have none."""
+        lock = no_lock() if shared else nullcontext()
+        with lock:
+            async with self._opened(agents, passing) as play:
+                yield play
+
+    @asynccontextmanager
+    async def _opened(
+        self, agents: Sequence[Agent], passing: Callable[[str], None]
     ) -> AsyncIterator[Play]:
         async with open_session(
+            db=self.db,
             data=self.data,
             operations=self.operations,
             world=self.toy.world(),

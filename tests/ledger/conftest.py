@@ -13,8 +13,8 @@ WORKERS = Path(__file__).with_name("workers.py")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.db") as opened:
+def ledger(place: Path | str) -> Iterator[Ledger]:
+    with Ledger.open(place) as opened:
         yield opened
 
 

@@ -123,7 +123,7 @@ def test_a_run_that_is_over_stays_over(ledger: Ledger) -> None:
 
 
 def test_a_run_of_an_incident_that_does_not_exist_is_refused(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError, match="FOREIGN KEY"):
+    with pytest.raises(LedgerError, match=r"(?i)foreign key"):
         _start(ledger)
 
 

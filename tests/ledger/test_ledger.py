@@ -54,8 +54,8 @@ def test_only_commits_that_wrote_something_are_counted(ledger: Ledger) -> None:
     assert ledger.commits == 1
 
 
-def test_the_file_is_in_wal_mode_and_each_connection_syncs_fully(ledger: Ledger) -> None:
-    with ledger.read() as tx:
+def test_the_file_is_in_wal_mode_and_each_connection_syncs_fully(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "ledger.db") as ledger, ledger.read() as tx:
         assert tx._connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert tx._connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert tx._connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1

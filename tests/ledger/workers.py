@@ -20,16 +20,16 @@ def ready() -> None:
     sys.stdin.readline()
 
 
-def vote(path: Path, approval_id: str, person: str) -> None:
-    with Ledger.open(path) as ledger:
+def vote(place: str, approval_id: str, person: str) -> None:
+    with Ledger.open(place) as ledger:
         ready()
         with ledger.transaction() as tx:
             print(approvals.vote(tx, approval_id, person, ["on-call"], True, 10).accepted)
 
 
-def consume(path: Path, count: str) -> None:
+def consume(place: str, count: str) -> None:
     won = 0
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         ready()
         for number in range(int(count)):
             with ledger.transaction() as tx:
@@ -37,9 +37,9 @@ def consume(path: Path, count: str) -> None:
     print(won)
 
 
-def reserve(path: Path, limit: str, name: str) -> None:
+def reserve(place: str, limit: str, name: str) -> None:
     won = 0
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         ready()
         for number in range(20):
             key = f"restart:{number % 5}"
@@ -48,23 +48,23 @@ def reserve(path: Path, limit: str, name: str) -> None:
     print(won)
 
 
-def append(path: Path, count: str) -> None:
-    with Ledger.open(path) as ledger:
+def append(place: str, count: str) -> None:
+    with Ledger.open(place) as ledger:
         ready()
         for number in range(int(count)):
             with ledger.transaction() as tx:
                 evidence.append(tx, "note", "", "", {"number": number}, at_ms=number)
 
 
-def create(path: Path) -> None:
+def create(place: str) -> None:
     ready()
-    with Ledger.open(path) as ledger, ledger.transaction() as tx:
+    with Ledger.open(place) as ledger, ledger.transaction() as tx:
         print(runner.next_fence(tx))
 
 
-def act_for_ever(path: Path) -> None:
+def act_for_ever(place: str) -> None:
     """One act after another, each with intent, budget and evidence in one transaction."""
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         ready()
         number = 0
         while True:
@@ -91,23 +91,23 @@ def act_for_ever(path: Path) -> None:
             print(number, flush=True)
 
 
-def stop_inside(path: Path) -> None:
+def stop_inside(place: str) -> None:
     """Write a lot, flush part of it to the WAL, and wait inside the transaction."""
-    with Ledger.open(path) as ledger, ledger.transaction() as tx:
+    with Ledger.open(place) as ledger, ledger.transaction() as tx:
         for number in range(2000):
             contents.put(tx, {"number": number, "padding": "x" * 2000})
         evidence.append(tx, "half", "", "", {}, at_ms=1)
         ready()
 
 
-def hold(folder: Path) -> None:
-    with RunnerLock(folder):
+def hold(folder: str) -> None:
+    with RunnerLock(Path(folder)):
         ready()
 
 
-def fill(path: Path) -> None:
+def fill(place: str) -> None:
     """Append with a cap on the size of files, as on a full disk, and print what is said."""
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
         written = 0
         try:
@@ -128,18 +128,18 @@ def become_nobody() -> None:
         os.setuid(65534)
 
 
-def write_as_nobody(path: Path) -> None:
+def write_as_nobody(place: str) -> None:
     become_nobody()
     try:
-        with Ledger.open(path) as ledger, ledger.transaction() as tx:
+        with Ledger.open(place) as ledger, ledger.transaction() as tx:
             evidence.append(tx, "note", "", "", {}, at_ms=1)
     except Loop4Error as error:
         print(error)
 
 
-def read_as_nobody(path: Path) -> None:
+def read_as_nobody(place: str) -> None:
     become_nobody()
-    with Ledger.open(path, read_only=True) as ledger, ledger.read() as tx:
+    with Ledger.open(place, read_only=True) as ledger, ledger.read() as tx:
         print(evidence.verify(tx).records)
 
 
@@ -160,4 +160,4 @@ if __name__ == "__main__":
             read_as_nobody,
         )
     }[sys.argv[1]]
-    worker(Path(sys.argv[2]), *sys.argv[3:])
+    worker(*sys.argv[2:])

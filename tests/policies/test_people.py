@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from loop4.errors import PolicyError
 from loop4.policies.people import People, Person, render, token_digest
 
+NOW_MS = 1_790_000_000_000
 HEAD = "apiVersion: loop4/v1\nkind: People\nmetadata: {name: people}\nspec:\n"
 DANA = Person("dana", ("on-call", "operations-policy-author"), token_digest("dana's token"))
 LEE = Person("lee", ("developer",), token_digest("lee's token"))
@@ -24,18 +25,18 @@ def load(folder: Path, text: str) -> People:
 def test_a_voter_is_found_by_token_only(tmp_path: Path) -> None:
     found = load(tmp_path, render([DANA, LEE]))
     assert found.persons == (DANA, LEE)
-    assert found.find_voter("dana's token") == DANA
-    assert found.find_voter("lee's token") == LEE
+    assert found.find_voter("dana's token", now_ms=NOW_MS) == DANA
+    assert found.find_voter("lee's token", now_ms=NOW_MS) == LEE
     for nobody in ("", " ", "dana", "dana's token ", DANA.token_sha256, "\udcff"):
-        assert found.find_voter(nobody) is None
+        assert found.find_voter(nobody, now_ms=NOW_MS) is None
 
 
 def test_nobody_votes_where_nobody_is_named(tmp_path: Path) -> None:
-    assert load(tmp_path, render([])).find_voter("any") is None
+    assert load(tmp_path, render([])).find_voter("any", now_ms=NOW_MS) is None
 
 
 def test_an_empty_token_is_nobodys_even_if_somebody_holds_it() -> None:
-    assert People((Person("nobody", (), token_digest("")),)).find_voter("") is None
+    assert People((Person("nobody", (), token_digest("")),)).find_voter("", now_ms=NOW_MS) is None
 
 
 def test_every_person_is_compared_whoever_matches(
@@ -52,7 +53,7 @@ def test_every_person_is_compared_whoever_matches(
     found = load(tmp_path, render([DANA, LEE]))
     for token in ("dana's token", "lee's token", "nobody's", ""):
         compared.clear()
-        found.find_voter(token)
+        found.find_voter(token, now_ms=NOW_MS)
         assert compared == [DANA.token_sha256, LEE.token_sha256]
 
 

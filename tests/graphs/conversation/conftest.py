@@ -101,7 +101,7 @@ async def stopped_in_the_middle(recording: Recording, root: Path) -> AsyncIterat
         async with open_lookout(
             documents,
             operations=root / "operations",
-            data=root / "data",
+            ledger=root / "data" / "ledger.db",
             world=world.world(),
             clock=clock,
         ) as lookout:
@@ -128,11 +128,11 @@ async def talking(
     async with open_lookout(
         read_documents(stage.operations),
         operations=stage.operations,
-        data=stage.data,
+        ledger=stage.data / "ledger.db",
         world=stage.toy.world(),
         clock=stage.toy.clock,
     ) as lookout:
         named: Person | None = next((p for p in lookout.people.persons if p.name == person), None)
         assert bool(named) == bool(person)
-        desk = Desk(stage.data, named, runner, patience_s=0)
+        desk = Desk(stage.data / "ledger.db", named, runner, patience_s=0)
         yield Talk(Conversation(lookout, named, desk, answerer), play.session)

@@ -1,0 +1,146 @@
+"""A ledger in one SQLite file: opening it, its write lock, and what its failures mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, exc, pool, select
+from sqlalchemy.engine import Connection, Engine
+
+from loop4.errors import LedgerError
+from loop4.ledger import schema
+from loop4.ledger.database import Dialect
+
+_ADVICE = {
+    "SQLITE_BUSY": "another process held its write lock too long; try again, or stop that process",
+    "SQLITE_LOCKED": "another connection holds its write lock; try again",
+    "SQLITE_FULL": "the disk is full and nothing was written; free space and run `loop4 resume`",
+    "SQLITE_READONLY": "it cannot be written; check the permissions of the file and its folder",
+    "SQLITE_CANTOPEN": "it cannot be opened; check that it exists and may be read and written",
+    "SQLITE_PERM": "access is not permitted; check the permissions of the file",
+    "SQLITE_NOTADB": "it is not an SQLite database; name another data folder or restore the file",
+    "SQLITE_CORRUPT": "the file is damaged; restore it from a copy",
+    "SQLITE_IOERR": "the disk refused to read or write and nothing was written; check disk space",
+}
+
+
+class SqliteDatabase:
+    """A file in WAL mode. `BEGIN IMMEDIATE` takes its write lock."""
+
+    def __init__(self, path: Path, *, read_only: bool, busy_timeout_s: float) -> None:
+        self.path = path
+        self._read_only, self._busy_timeout_s = read_only, busy_timeout_s
+
+    @property
+    def dialect(self) -> Dialect:
+        """SQLAlchemy's name of the dialect."""
+        return "sqlite"
+
+    @property
+    def name(self) -> str:
+        """How messages name the ledger."""
+        return f"ledger {str(self.path)!r}"
+
+    def check(self, *, create: bool) -> None:
+        """Raise LedgerError for a missing folder, and for a missing file that may not be made."""
+        if not self.path.parent.is_dir():
+            raise LedgerError(
+                f"{self.name}: the folder {str(self.path.parent)!r} does not exist; "
+                "make it or name another data folder"
+            )
+        if (self._read_only or not create) and not self.path.is_file():
+            raise LedgerError(f"{self.name}: there is no such file; name the data folder of a run")
+
+    def make_engine(self) -> Engine:
+        """A pool of connections to the file."""
+
+        def connected() -> sqlite3.Connection:
+            return connect(
+                self.path, read_only=self._read_only, busy_timeout_s=self._busy_timeout_s
+            )
+
+        return create_engine("sqlite://", creator=connected, poolclass=pool.QueuePool)
+
+    def begin(self, connection: Connection, *, writable: bool) -> None:
+        """Start a transaction: one with the file's write lock, or one consistent snapshot."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writable else "BEGIN")
+
+    def tables(self, connection: Connection) -> Collection[str]:
+        """Names of the tables in the file, SQLite's own left out."""
+        found = connection.execute(
+            select(schema.sqlite_master.c.name).where(schema.sqlite_master.c.type == "table")
+        ).scalars()
+        return {name for name in found if not name.startswith("sqlite_")}
+
+    def create(self, connection: Connection) -> None:
+        """Make the tables of the present schema version and their triggers."""
+        schema.metadata.create_all(connection, checkfirst=False)
+        for trigger in schema.SQLITE_TRIGGERS:
+            connection.exec_driver_sql(trigger)
+
+    def explain(self, error: Exception, *, committing: bool = False) -> LedgerError:
+        """The one-line error that stands for a failure of the file."""
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            return LedgerError(f"{self.name}: a value cannot be stored ({error})")
+        cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig else error
+        code = str(getattr(cause, "sqlite_errorname", ""))
+        for prefix, advice in _ADVICE.items():
+            if code.startswith(prefix):
+                return LedgerError(f"{self.name}: {advice} ({cause})")
+        return LedgerError(f"{self.name}: {' '.join(str(cause).split())}")
+
+
+def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Connection:
+    """Return a connection in WAL mode with `synchronous=FULL` that begins nothing by itself."""
+    uri = "file:" + quote(str(path.absolute())) + f"?mode={'ro' if read_only else 'rwc'}"
+    if read_only and _is_still(path):
+        uri += "&immutable=1"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False
+    )
+    # bytes that are no UTF-8 were put there by somebody else; `evidence.verify` names the record
+    connection.text_factory = _text
+    try:
+        if not read_only:
+            _switch_to_wal(connection, path, busy_timeout_s)
+        connection.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")
+
+
+def _is_still(path: Path) -> bool:
+    """True for a copy on read-only ground without a writer, where WAL files cannot be made."""
+    return not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+
+
+def _switch_to_wal(connection: sqlite3.Connection, path: Path, busy_timeout_s: float) -> None:
+    # The first switch needs the file alone. SQLite's own waiting makes processes that open a new
+    # file together block each other for seconds (seen: 8 s), so each try gives way at once.
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            break
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise LedgerError(
+            f"ledger {str(path)!r}: its file system offers journal mode {mode!r}, "
+            "expected 'wal'; name a data folder on a local disk"
+        )

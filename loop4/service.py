@@ -1,0 +1,340 @@
+"""The fleet on duty: what the engine's queues and schedules do with a session.
+
+Every piece of work is safe to do again: events and runs are claimed in the ledger, and a leg is
+driven under a lease. The pump finds by the ledger alone what a crash, a lost engine or a lost
+message left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from loop4.domain import Event
+from loop4.engine import Engine, QueueLimits, Schedule
+from loop4.errors import BackendError, EngineError, LeaseLost, LedgerError, RunnerBusy
+from loop4.graphs.news import News
+from loop4.graphs.session import Session
+from loop4.graphs.sweep import events_of, instance_events, read_targets
+from loop4.heartbeat import Heartbeat
+from loop4.ledger import approvals, leases, outbox, runs
+from loop4.ledger.leases import Lease
+from loop4.policies.fleet_schedule import Duty, FleetSchedule
+from loop4.tools.emergency import page_emergency
+
+AGAIN_MS = 30_000  # work that ended without its effect is promised again after this long
+NAMES = "worker:"  # a worker's own name is leased like a run
+POLL_S = 0.5
+STALE_TICKS = 2  # a sweep that comes later than this many intervals is left out
+
+Sweep = Callable[["Service", frozenset[str], str], Awaitable[int]]
+
+
+@dataclass(slots=True)
+class Service:
+    """One worker's part of the fleet: a session, an engine, and what each schedule means."""
+
+    session: Session
+    schedule: FleetSchedule
+    heartbeat: Heartbeat
+    engine: Engine | None = None
+    is_draining: bool = False
+    _news: dict[str, News] = field(default_factory=dict)
+    _busy: set[str] = field(default_factory=set)
+    _name: Lease | None = None
+
+    async def start(self, url: str, worker: str) -> Engine:
+        """Open the engine and begin to work."""
+        engine = Engine(url, worker, perform=self.perform, tick=self.tick)
+        self.engine = engine
+        await engine.start(
+            [
+                QueueLimits(q.name, q.per_worker, q.in_all, q.starts_per_s, poll_s(q.name))
+                for q in self.schedule.queues
+            ],
+            [
+                Schedule(d.name, d.every_s, "sweeps" if d.does == "sweep" else "housekeeping")
+                for d in self.schedule.duties
+            ],
+        )
+        return engine
+
+    async def sign_on(self, worker: str) -> None:
+        """Hold this worker's name. One that died a moment ago is waited for.
+
+        Raises RunnerBusy when another live worker has the name.
+        """
+        clock, ledger = self.session.fleet.clock, self.session.ledger
+        ttl_ms = self.schedule.lease_s * 1000
+        until_ms = clock.now_ms() + ttl_ms + 1000
+        while self._name is None:
+            with ledger.transaction() as tx:
+                self._name = leases.take(
+                    tx, f"{NAMES}{worker}", worker, now_ms=clock.now_ms(), ttl_ms=ttl_ms
+                )
+            if self._name is None:
+                if clock.now_ms() > until_ms:
+                    raise RunnerBusy(
+                        f"a worker named {worker!r} is alive; name this one with --worker-id"
+                    )
+                await asyncio.sleep(POLL_S)
+
+    async def accept(self, given: Sequence[Event]) -> tuple[Event, ...]:
+        """Store events and promise their handling; those that are new.
+
+        What is stored is handled even if the promise is lost.
+        """
+        fresh = self.session.runner.accept(given)
+        for event in fresh:
+            with suppress(EngineError):
+                await self._opened().enqueue(
+                    "events", "event", event.event_id, f"{event.kind.value}:{event.event_id}"
+                )
+        return fresh
+
+    async def voted(self, run_id: str, key: str) -> None:
+        """A request was decided: let its run go on. `key` is the outbox row's."""
+        with suppress(EngineError):
+            await self._opened().enqueue("runs", "leg", run_id, key)
+
+    async def perform(self, what: str, subject: str) -> str:
+        """One piece of work from a queue. Returns what came of it; never raises what it expects."""
+        kinds: Mapping[str, Callable[[str], Awaitable[str]]] = {
+            "event": self._event,
+            "leg": self._leg,
+            "sweep": self._shard,
+        }
+        return await self._guarded(kinds[what], subject)
+
+    async def tick(self, name: str, at_ms: int) -> str:
+        """One tick of a schedule. A duty that still runs, or comes too late, is left out."""
+        duty = next((d for d in self.schedule.duties if d.name == name), None)
+        if duty is None or self.is_draining or name in self._busy:
+            return "left out"
+        late_ms = self.session.fleet.clock.now_ms() - at_ms
+        if duty.does == "sweep" and late_ms > STALE_TICKS * duty.every_s * 1000:
+            return "too late"
+        self._busy.add(name)
+        try:
+            return await self._guarded(lambda _: self._duty(duty, at_ms), name)
+        finally:
+            self._busy.discard(name)
+
+    async def _guarded(self, work: Callable[[str], Awaitable[str]], subject: str) -> str:
+        """Without a ledger nothing acts: the fixed emergency page goes out."""
+        try:
+            return await work(subject)
+        except LeaseLost as error:
+            return f"lost: {error}"
+        except LedgerError as error:
+            fleet = self.session.fleet
+            if fleet.operations is not None:
+                page_emergency(fleet.operations, fleet.clock.now_ms())
+            print(f"loop4: {error}", file=sys.stderr)
+            return f"failed: {error}"
+        except (BackendError, EngineError) as error:
+            print(f"loop4: {error}", file=sys.stderr)
+            return f"failed: {error}"
+
+    async def _duty(self, duty: Duty, at_ms: int) -> str:
+        match duty.does:
+            case "sweep":
+                return await self._sweep(duty.name, at_ms)
+            case "pump":
+                return await self.pump()
+            case "watch":
+                await self.session.runner.watch()
+                await self.session.runner.keep_promises()
+                return await self.pump()
+            case "heartbeat":
+                return await self.heartbeat.beat(self.session.fleet.clock.now_ms())
+            case _:
+                return await self._retain()
+
+    async def _event(self, event_id: str) -> str:
+        event = next((e for e in self.session.runner.unplaced() if e.event_id == event_id), None)
+        if event is None:
+            return "placed before"
+        handled = await self.session.runner.place(event)
+        await self._wake_later(handled.run_id)
+        return handled.incident_id or "recorded"
+
+    async def _leg(self, run_id: str) -> str:
+        moved = await self.session.runner.advance(run_id)
+        await self._wake_later(run_id)
+        return "moved" if moved else "nothing to do"
+
+    async def _wake_later(self, run_id: str) -> None:
+        """Promise the leg that begins when a sleeping run must be woken."""
+        with self.session.ledger.read() as tx:
+            run, lease = runs.get(tx, run_id), leases.get(tx, run_id)
+        if run is None or lease is None or run.state is not runs.RunState.SLEEPING:
+            return
+        delay_ms = max(0, run.wake_at_ms - self.session.fleet.clock.now_ms())
+        with suppress(EngineError):
+            await self._opened().enqueue(
+                "runs",
+                "leg",
+                run_id,
+                f"wake:{run_id}:{lease.fence}:{run.wake_at_ms}",
+                delay_s=delay_ms / 1000,
+            )
+
+    async def pump(self) -> str:
+        """Promise by deterministic names whatever the ledger shows to be open; how much."""
+        runner, engine = self.session.runner, self._opened()
+        now_ms = self.session.fleet.clock.now_ms()
+        slot = now_ms // AGAIN_MS
+        runner.expire()
+        promised = 0
+        for event in runner.unplaced():
+            await engine.enqueue(
+                "events", "event", event.event_id, f"{event.kind.value}:{event.event_id}:{slot}"
+            )
+            promised += 1
+        for due in runner.due():
+            await engine.enqueue("runs", "leg", due.run_id, f"leg:{due.run_id}:{due.fence}:{slot}")
+            promised += 1
+        promised += await self._pump_outbox(now_ms) + await self._pump_dead_workers(now_ms)
+        return f"{promised} promised"
+
+    async def _pump_dead_workers(self, now_ms: int) -> int:
+        """What a dead worker had begun in the engine goes to the others. Its runs go by their own
+        leases.
+        """
+        with self.session.ledger.read() as tx:
+            dead = [
+                lease
+                for lease in leases.list_held(tx)
+                if lease.run_id.startswith(NAMES) and not lease.is_held(now_ms)
+            ]
+        moved = 0
+        for lease in dead:
+            moved += len(await self._opened().resume_orphans(lease.holder))
+            with self.session.ledger.transaction() as tx:
+                leases.release(tx, lease)
+        return moved
+
+    async def _pump_outbox(self, now_ms: int) -> int:
+        """Each row wakes its run once; a row whose run is over is done."""
+        with self.session.ledger.read() as tx:
+            rows = [row for row in outbox.due(tx, now_ms) if row.kind == "resume"]
+            live = {run.run_id for run in runs.list_open(tx)}
+        over = [row.key for row in rows if row.payload.get("run_id") not in live]
+        if over:
+            with self.session.ledger.transaction() as tx:
+                for key in over:
+                    outbox.done(tx, key, now_ms=now_ms)
+        waking = [row for row in rows if row.payload.get("run_id") in live]
+        for row in waking:
+            await self._opened().enqueue("runs", "leg", str(row.payload["run_id"]), row.key)
+        return len(waking)
+
+    async def _sweep(self, agent: str, at_ms: int) -> str:
+        """Fan one sweep out over the shards; a single one is looked at at once."""
+        names = sorted(self.session.fleet.catalogue.names())
+        size = self.schedule.shard_size
+        shards = range(0, len(names), size)
+        if len(shards) == 1:
+            return await self._shard(f"{agent}:0")
+        for index in range(len(shards)):
+            await self._opened().enqueue(
+                "sweeps", "sweep", f"{agent}:{index}", f"sweep:{agent}:{at_ms}:{index}"
+            )
+        return f"{len(shards)} shards"
+
+    async def _shard(self, subject: str) -> str:
+        agent, _, index = subject.partition(":")
+        size = self.schedule.shard_size
+        names = sorted(self.session.fleet.catalogue.names())
+        services = frozenset(names[int(index) * size : (int(index) + 1) * size])
+        found = await SWEEPS[agent](self, services, subject)
+        return f"{found} new"
+
+    async def tell(self, shard: str, present: Sequence[Event]) -> int:
+        """Accept what is news to this shard; how many events."""
+        fresh = self._news.setdefault(shard, News()).fresh(self.session.fleet, present)
+        return len(await self.accept(fresh))
+
+    async def _retain(self) -> str:
+        """Delete what ended long ago: the engine's records and checkpoints of closed runs."""
+        now_ms = self.session.fleet.clock.now_ms()
+        keep = self.schedule.keep
+        ticks = await self._opened().forget(
+            before=_moment(now_ms - keep.ticks_s * 1000), ticks=True
+        )
+        work = await self._opened().forget(before=_moment(now_ms - keep.work_s * 1000), ticks=False)
+        return f"{ticks} ticks, {work} pieces of work forgotten"
+
+    async def renew_leases(self, stop: asyncio.Event) -> None:
+        """Hold on to the runs in hand until `stop`; the ledger refuses a lost one."""
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self.schedule.lease_s / 4)
+            try:
+                self._renew_name()
+                for run_id in self.session.runner.legs.renew():
+                    print(f"loop4: the lease of run {run_id!r} ran out", file=sys.stderr)
+            except LedgerError as error:
+                print(f"loop4: leases cannot be renewed: {error}", file=sys.stderr)
+
+    def _renew_name(self) -> None:
+        """Stay alive in the others' eyes; after a long silence take the name again."""
+        now_ms, ttl_ms = self.session.fleet.clock.now_ms(), self.schedule.lease_s * 1000
+        if self._name is None:
+            return
+        with self.session.ledger.transaction() as tx:
+            if not leases.renew(tx, self._name, now_ms=now_ms, ttl_ms=ttl_ms):
+                again = leases.take(
+                    tx, self._name.run_id, self._name.holder, now_ms=now_ms, ttl_ms=ttl_ms
+                )
+                self._name = again or self._name
+
+    async def drain(self, within_s: int) -> None:
+        """Take no more work; let what runs come to its pause."""
+        self.is_draining = True
+        if self.engine is not None:
+            await self.engine.stop(within_s=within_s)
+        if self._name is not None:
+            with suppress(LedgerError), self.session.ledger.transaction() as tx:
+                leases.release(tx, self._name)
+
+    def pending(self) -> tuple[approvals.Request, ...]:
+        """The requests that wait for a vote."""
+        with self.session.ledger.read() as tx:
+            return approvals.pending(tx)
+
+    def _opened(self) -> Engine:
+        if self.engine is None:
+            raise EngineError("the engine is not open")
+        return self.engine
+
+
+async def sweep_health(service: Service, services: frozenset[str], shard: str) -> int:
+    """Targets and replicas of some services, looked at once; how much was new."""
+    fleet = service.session.fleet
+    burns = await read_targets(fleet, services)
+    present = (*events_of(fleet, burns), *await instance_events(fleet, services))
+    return await service.tell(shard, present)
+
+
+SWEEPS: Mapping[str, Sweep] = {"health": sweep_health}
+
+
+def _moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def poll_s(queue: str) -> float:
+    """How often a queue is looked at: what people wait for five times as often as the rest."""
+    return 0.1 if queue in ("events", "runs") else 0.5
+
+
+def engine_url(data: Path) -> str:
+    """Where the engine of a data folder keeps its records."""
+    return f"sqlite:///{data.absolute() / 'engine.db'}"

@@ -1,0 +1,99 @@
+"""The fleet on duty over a toy world: the real engine, the real ledger, the real graph."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from loop4.ledger import outbox
+from tests.api.conftest import Door
+from tests.api.test_front_door import EVENTS, vote_path, webhook
+from tests.graphs.conftest import assert_well, run
+
+
+async def seconds(door: Door, count: int) -> None:
+    """Toy seconds, each a moment in which the engine works and the pump looks."""
+    assert door.service is not None
+    for _ in range(count):
+        door.stage.toy.run(1)
+        await door.service.pump()
+        await asyncio.sleep(0.15)
+
+
+async def up_to_the_question(door: Door) -> str:
+    assert door.play is not None
+    for _ in range(60):
+        await seconds(door, 1)
+        if door.play.pending():
+            return door.play.pending()[0].approval.approval_id
+    raise AssertionError(door.play.story())
+
+
+def test_an_alert_over_http_ends_resolved_after_one_vote_over_http(door: Door) -> None:
+    async def play() -> None:
+        door.stage.bad_deploy()
+        door.stage.toy.run(20)
+        async with door.opened(engine=True) as open_door:
+            answer = await open_door.post(EVENTS, webhook(service="gateway"))
+            assert answer.status_code == 202
+            approval_id = await up_to_the_question(door)
+            voted = await open_door.post(
+                vote_path(approval_id), {"decision": "approve"}, door.token
+            )
+            assert voted.status_code == 200
+            assert door.play is not None
+            for _ in range(60):
+                if not door.play.open_runs():
+                    break
+                await seconds(door, 1)
+            assert_well(door.play)
+            assert door.stage.toy.effects == ["roll_back orders 41"]
+            with door.play.ledger.read() as tx:
+                assert outbox.due(tx, door.stage.toy.clock.now_ms()) == ()
+
+    run(play())
+
+
+def test_without_engine_and_checkpoints_the_ledger_alone_finishes_with_one_effect(
+    door: Door,
+) -> None:
+    async def begin() -> str:
+        door.stage.bad_deploy()
+        door.stage.toy.run(20)
+        async with door.opened(engine=True) as open_door:
+            await open_door.post(EVENTS, webhook(service="gateway"))
+            return await up_to_the_question(door)
+
+    async def finish(approval_id: str) -> None:
+        async with door.opened(engine=True) as open_door:
+            answer = await open_door.post(
+                vote_path(approval_id), {"decision": "approve"}, door.token
+            )
+            assert answer.status_code == 200
+            assert door.play is not None
+            for _ in range(80):
+                if not door.play.open_runs():
+                    break
+                for request in door.play.pending():
+                    await open_door.post(
+                        vote_path(request.approval.approval_id),
+                        {"decision": "approve"},
+                        door.token,
+                    )
+                await seconds(door, 1)
+            story = door.play.story()
+            assert [i.state for i in door.play.incidents()] == ["resolved"], story
+            assert door.stage.toy.effects == ["roll_back orders 41"], story
+            assert door.play.chain_holds()
+
+    approval_id = run(begin())
+    lose(door.stage.data)
+    run(finish(approval_id))
+
+
+def lose(data: Path) -> None:
+    """Somebody deletes all but the ledger."""
+    lost = [p for p in data.iterdir() if p.name.startswith(("engine.db", "checkpoints.db"))]
+    assert lost
+    for path in lost:
+        path.unlink()
