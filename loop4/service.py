@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loop4.domain import Event
-from loop4.engine import Engine, QueueLimits, Schedule
+from loop4.engine import Engine, QueueLimits, Schedule, limits_from
 from loop4.errors import BackendError, EngineError, LeaseLost, LedgerError, RunnerBusy
 from loop4.graphs.news import News
 from loop4.graphs.session import Session
 from loop4.graphs.sweep import events_of, instance_events, read_targets
 from loop4.heartbeat import Heartbeat
-from loop4.ledger import approvals, leases, outbox, runs
+from loop4.ledger import approvals, leases, limits, outbox, runs
 from loop4.ledger.leases import Lease
 from loop4.policies.fleet_schedule import Duty, FleetSchedule
 from loop4.tools.emergency import page_emergency
@@ -47,22 +47,33 @@ class Service:
     _news: dict[str, News] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
     _name: Lease | None = None
+    _limits: tuple[QueueLimits, ...] = ()
 
     async def start(self, url: str, worker: str) -> Engine:
         """Open the engine and begin to work."""
         engine = Engine(url, worker, perform=self.perform, tick=self.tick)
         self.engine = engine
+        self._limits = self._limits_now()
         await engine.start(
-            [
-                QueueLimits(q.name, q.per_worker, q.in_all, q.starts_per_s, poll_s(q.name))
-                for q in self.schedule.queues
-            ],
+            self._limits,
             [
                 Schedule(d.name, d.every_s, "sweeps" if d.does == "sweep" else "housekeeping")
                 for d in self.schedule.duties
             ],
         )
         return engine
+
+    def _limits_now(self) -> tuple[QueueLimits, ...]:
+        """Those of fleet.yaml, with what people set in the ledger on top."""
+        with self.session.ledger.read() as tx:
+            given = limits.read(tx, self.session.fleet.clock.now_ms())
+        return limits_from(
+            [
+                QueueLimits(q.name, q.per_worker, q.in_all, q.starts_per_s, poll_s(q.name))
+                for q in self.schedule.queues
+            ],
+            given,
+        )
 
     async def sign_on(self, worker: str) -> None:
         """Hold this worker's name. One that died a moment ago is waited for.
@@ -189,6 +200,10 @@ class Service:
         runner, engine = self.session.runner, self._opened()
         now_ms = self.session.fleet.clock.now_ms()
         slot = now_ms // AGAIN_MS
+        present = self._limits_now()
+        if present != self._limits:
+            await engine.set_limits(present)
+            self._limits = present
         runner.expire()
         promised = 0
         for event in runner.unplaced():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from sqlalchemy import insert
+
 from loop4.ledger import outbox
+from loop4.ledger.schema import parameters
 from tests.api.conftest import Door
 from tests.api.test_front_door import EVENTS, vote_path, webhook
 from tests.graphs.conftest import assert_well, run
@@ -97,3 +100,24 @@ def lose(data: Path) -> None:
     assert lost
     for path in lost:
         path.unlink()
+
+
+def test_limits_that_are_set_in_the_ledger_come_into_force_while_it_runs(door: Door) -> None:
+    async def play() -> None:
+        async with door.opened(engine=True):
+            assert door.service is not None
+            assert door.play is not None
+            assert limit_of(door, "runs") == 8
+            with door.play.ledger.transaction() as tx:
+                for name, value in (("queue.runs.per_worker", "2"), ("queue.events.in_all", "x")):
+                    tx.change(insert(parameters).values(name=name, value=value))
+            await door.service.pump()
+            assert limit_of(door, "runs") == 2
+            assert limit_of(door, "events") == 4, "what is no number changes nothing"
+
+    run(play())
+
+
+def limit_of(door: Door, queue: str) -> int:
+    assert door.service is not None
+    return next(q.per_worker for q in door.service._limits if q.name == queue)
