@@ -30,6 +30,7 @@ from loop4.tools.emergency import page_emergency
 AGAIN_MS = 30_000  # work that ended without its effect is promised again after this long
 NAMES = "worker:"  # a worker's own name is leased like a run
 POLL_S = 0.5
+FORGOTTEN_AT_ONCE = 200
 STALE_TICKS = 2  # a sweep that comes later than this many intervals is left out
 
 Sweep = Callable[["Service", frozenset[str], str], Awaitable[int]]
@@ -48,6 +49,7 @@ class Service:
     _busy: set[str] = field(default_factory=set)
     _name: Lease | None = None
     _limits: tuple[QueueLimits, ...] = ()
+    _forgotten_ms: int = 0  # runs that ended before then have no checkpoints any more
 
     async def start(self, url: str, worker: str) -> Engine:
         """Open the engine and begin to work."""
@@ -283,7 +285,21 @@ class Service:
             before=_moment(now_ms - keep.ticks_s * 1000), ticks=True
         )
         work = await self._opened().forget(before=_moment(now_ms - keep.work_s * 1000), ticks=False)
-        return f"{ticks} ticks, {work} pieces of work forgotten"
+        closed = await self._retain_checkpoints(now_ms - keep.checkpoints_s * 1000)
+        return f"{ticks} ticks, {work} pieces of work, {closed} runs' checkpoints forgotten"
+
+    async def _retain_checkpoints(self, until_ms: int) -> int:
+        """Delete what runs that ended long ago left behind; the ledger keeps their story."""
+        with self.session.ledger.read() as tx:
+            closed = runs.list_closed(
+                tx, after_ms=self._forgotten_ms, until_ms=until_ms, limit=FORGOTTEN_AT_ONCE
+            )
+        for run in closed:
+            await self.session.runner.legs.saver.adelete_thread(run.run_id)
+            self._forgotten_ms = run.updated_ms - 1  # others may have ended in the same moment
+        if len(closed) < FORGOTTEN_AT_ONCE:
+            self._forgotten_ms = max(self._forgotten_ms, until_ms)
+        return len(closed)
 
     async def renew_leases(self, stop: asyncio.Event) -> None:
         """Hold on to the runs in hand until `stop`; the ledger refuses a lost one."""
