@@ -38,6 +38,7 @@ class Duty:
     root: Path
     operations: Path
     world: str = ""
+    metrics_url: str = ""
     arguments: tuple[str, ...] = ("run", "--port", "0", "--json")
     url: str = ""
     kills: int = 0
@@ -50,6 +51,8 @@ class Duty:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("LOOP4_")}
         if self.world:
             environ["LOOP4_WORLD"] = self.world
+        if self.metrics_url:
+            environ["LOOP4_METRICS_URL"] = self.metrics_url
         command = [sys.executable, "-m", "loop4.cli.main", *self.arguments]
         command += ["--data", str(self.root / "data"), "--operations", str(self.operations)]
         with (self.root / "duty.err").open("a", encoding="utf-8") as errors:

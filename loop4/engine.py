@@ -348,13 +348,18 @@ def limits_from(
     return tuple(
         QueueLimits(
             q.name,
-            of(q, "per_worker", q.per_worker),
+            _least(of(q, "per_worker", q.per_worker), of(q, "in_all", q.in_all)),
             of(q, "in_all", q.in_all),
             of(q, "starts_per_s", q.starts_per_s),
             q.poll_s,
         )
         for q in queues
     )
+
+
+def _least(per_worker: int, in_all: int) -> int:
+    """A worker's own limit cannot be above that of all."""
+    return min(per_worker, in_all) if per_worker and in_all else per_worker
 
 
 def _said(url: str, what: str, error: Exception) -> str:

@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loop4.domain import Event
-from loop4.engine import Engine, QueueLimits, Schedule
+from loop4.engine import Engine, QueueLimits, Schedule, limits_from
 from loop4.errors import BackendError, EngineError, LeaseLost, LedgerError, RunnerBusy
 from loop4.graphs.news import News
 from loop4.graphs.session import Session
 from loop4.graphs.sweep import events_of, instance_events, read_targets
 from loop4.heartbeat import Heartbeat
-from loop4.ledger import approvals, leases, outbox, runs
+from loop4.ledger import approvals, leases, limits, outbox, runs
 from loop4.ledger.leases import Lease
 from loop4.policies.fleet_schedule import Duty, FleetSchedule
 from loop4.tools.emergency import page_emergency
@@ -30,6 +30,7 @@ from loop4.tools.emergency import page_emergency
 AGAIN_MS = 30_000  # work that ended without its effect is promised again after this long
 NAMES = "worker:"  # a worker's own name is leased like a run
 POLL_S = 0.5
+FORGOTTEN_AT_ONCE = 200
 STALE_TICKS = 2  # a sweep that comes later than this many intervals is left out
 
 Sweep = Callable[["Service", frozenset[str], str], Awaitable[int]]
@@ -47,22 +48,34 @@ class Service:
     _news: dict[str, News] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
     _name: Lease | None = None
+    _limits: tuple[QueueLimits, ...] = ()
+    _forgotten_ms: int = 0  # runs that ended before then have no checkpoints any more
 
     async def start(self, url: str, worker: str) -> Engine:
         """Open the engine and begin to work."""
         engine = Engine(url, worker, perform=self.perform, tick=self.tick)
         self.engine = engine
+        self._limits = self._limits_now()
         await engine.start(
-            [
-                QueueLimits(q.name, q.per_worker, q.in_all, q.starts_per_s, poll_s(q.name))
-                for q in self.schedule.queues
-            ],
+            self._limits,
             [
                 Schedule(d.name, d.every_s, "sweeps" if d.does == "sweep" else "housekeeping")
                 for d in self.schedule.duties
             ],
         )
         return engine
+
+    def _limits_now(self) -> tuple[QueueLimits, ...]:
+        """Those of fleet.yaml, with what people set in the ledger on top."""
+        with self.session.ledger.read() as tx:
+            given = limits.read(tx, self.session.fleet.clock.now_ms())
+        return limits_from(
+            [
+                QueueLimits(q.name, q.per_worker, q.in_all, q.starts_per_s, poll_s(q.name))
+                for q in self.schedule.queues
+            ],
+            given,
+        )
 
     async def sign_on(self, worker: str) -> None:
         """Hold this worker's name. One that died a moment ago is waited for.
@@ -190,6 +203,10 @@ class Service:
         runner, engine = self.session.runner, self._opened()
         now_ms = self.session.fleet.clock.now_ms()
         slot = now_ms // AGAIN_MS
+        present = self._limits_now()
+        if present != self._limits:
+            await engine.set_limits(present)
+            self._limits = present
         runner.expire()
         promised = 0
         for event in runner.unplaced():
@@ -269,7 +286,21 @@ class Service:
             before=_moment(now_ms - keep.ticks_s * 1000), ticks=True
         )
         work = await self._opened().forget(before=_moment(now_ms - keep.work_s * 1000), ticks=False)
-        return f"{ticks} ticks, {work} pieces of work forgotten"
+        closed = await self._retain_checkpoints(now_ms - keep.checkpoints_s * 1000)
+        return f"{ticks} ticks, {work} pieces of work, {closed} runs' checkpoints forgotten"
+
+    async def _retain_checkpoints(self, until_ms: int) -> int:
+        """Delete what runs that ended long ago left behind; the ledger keeps their story."""
+        with self.session.ledger.read() as tx:
+            closed = runs.list_closed(
+                tx, after_ms=self._forgotten_ms, until_ms=until_ms, limit=FORGOTTEN_AT_ONCE
+            )
+        for run in closed:
+            await self.session.runner.legs.saver.adelete_thread(run.run_id)
+            self._forgotten_ms = run.updated_ms - 1  # others may have ended in the same moment
+        if len(closed) < FORGOTTEN_AT_ONCE:
+            self._forgotten_ms = max(self._forgotten_ms, until_ms)
+        return len(closed)
 
     async def renew_leases(self, stop: asyncio.Event) -> None:
         """Hold on to the runs in hand until `stop`; the ledger refuses a lost one."""

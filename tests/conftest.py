@@ -30,12 +30,14 @@ SLOW = frozenset(
         "test_bench_graph",
         "test_bench_model",
         "test_crash_anywhere",
+        "test_engine",
         "test_ingest",
         "test_injection",
         "test_investigate",
         "test_kill",
         "test_lab_backend",
         "test_model_planner",
+        "test_process",
         "test_prometheus",
         "test_promql",
         "test_prove_mutants",
@@ -45,8 +47,10 @@ SLOW = frozenset(
         "test_replay_model",
         "test_resume",
         "test_rogues",
+        "test_service",
         "test_talk",
         "test_wheel",
+        "test_workers",
     }
 )
 

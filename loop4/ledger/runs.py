@@ -141,6 +141,19 @@ def list_open(tx: Tx) -> tuple[Run, ...]:
     return _runs(tx, _LIVE)
 
 
+def list_closed(tx: Tx, *, after_ms: int, until_ms: int, limit: int) -> tuple[Run, ...]:
+    """Return runs that ended in this span, the longest ended first."""
+    statement = (
+        select(runs)
+        .where(
+            runs.c.state.not_in(LIVE), runs.c.updated_ms > after_ms, runs.c.updated_ms <= until_ms
+        )
+        .order_by(runs.c.updated_ms, runs.c.run_id)
+        .limit(limit)
+    )
+    return tuple(_run(row) for row in tx.rows(statement))
+
+
 def _runs(tx: Tx, statement: Select[tuple[object, ...]], **values: str) -> tuple[Run, ...]:
     return tuple(_run(row) for row in tx.rows(statement, values))
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from langchain_core.runnables import RunnableConfig
+from sqlalchemy import insert
+
 from loop4.ledger import outbox
+from loop4.ledger.schema import parameters
 from tests.api.conftest import Door
 from tests.api.test_front_door import EVENTS, vote_path, webhook
 from tests.graphs.conftest import assert_well, run
@@ -97,3 +101,49 @@ def lose(data: Path) -> None:
     assert lost
     for path in lost:
         path.unlink()
+
+
+def test_limits_that_are_set_in_the_ledger_come_into_force_while_it_runs(door: Door) -> None:
+    async def play() -> None:
+        async with door.opened(engine=True):
+            assert door.service is not None
+            assert door.play is not None
+            assert limit_of(door, "runs") == 8
+            with door.play.ledger.transaction() as tx:
+                for name, value in (("queue.runs.per_worker", "2"), ("queue.events.in_all", "x")):
+                    tx.change(insert(parameters).values(name=name, value=value))
+            await door.service.pump()
+            assert limit_of(door, "runs") == 2
+            assert limit_of(door, "events") == 4, "what is no number changes nothing"
+
+    run(play())
+
+
+def limit_of(door: Door, queue: str) -> int:
+    assert door.service is not None
+    return next(q.per_worker for q in door.service._limits if q.name == queue)
+
+
+def test_what_ended_long_ago_is_forgotten_and_the_evidence_stays(door: Door) -> None:
+    async def play() -> None:
+        door.stage.bad_deploy()
+        async with door.opened(engine=True) as open_door:
+            play, service = door.play, door.service
+            assert play is not None
+            assert service is not None
+            await play.asked()
+            play.vote(play.pending()[0].approval.approval_id, approve=True)
+            await play.resolved()
+            saver = play.session.runner.legs.saver
+            config: RunnableConfig = {"configurable": {"thread_id": "run-INC-2026-001-1"}}
+            assert await saver.aget_tuple(config) is not None
+            records = len(play.records())
+            await service.tick("retention", 0)
+            assert await saver.aget_tuple(config) is not None
+            door.stage.toy.clock.at_ms += 8 * 86_400_000
+            await service.tick("retention", 0)
+            assert await saver.aget_tuple(config) is None
+            assert len(play.records()) == records
+            assert open_door.service is service
+
+    run(play())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loop4.errors import LeaseLost
 from loop4.ledger import incidents, leases
 from loop4.ledger.leases import LeasedLedger
-from loop4.ledger.ledger import Ledger
+from loop4.ledger.ledger import Ledger, Tx
 from tests.graphs.toy import ToyClock
 
 TTL_MS = 10_000
@@ -39,6 +39,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_that_is_counted(ledger: Ledger) 
             taken = leases.take(tx, "run-1", f"w{deaths}", now_ms=deaths * TTL_MS, ttl_ms=TTL_MS)
             assert taken is not None
             assert taken.takeovers == deaths
+        assert taken is not None
         assert leases.release(tx, taken)
         again = leases.take(tx, "run-1", "w", now_ms=0, ttl_ms=TTL_MS)
         assert again is not None
@@ -101,7 +102,7 @@ def test_never_do_two_drivers_hold_proof_of_one_run(
                 assert sum(_proves(tx, lease, now_ms) for lease in held.values()) <= 1
 
 
-def _proves(tx: leases.Tx, lease: leases.Lease, now_ms: int) -> bool:
+def _proves(tx: Tx, lease: leases.Lease, now_ms: int) -> bool:
     try:
         leases.prove(tx, lease, now_ms)
     except LeaseLost:
