@@ -42,6 +42,7 @@ class Stage:
     root: Path
     toy: ToyWorld = field(default_factory=ToyWorld)
     before: set[str] = field(default_factory=set)
+    db: str | None = None
 
     def __post_init__(self) -> None:
         template = files("loop4.lab") / "operations"
@@ -53,6 +54,10 @@ class Stage:
     @property
     def data(self) -> Path:
         return self.root / "data"
+
+    @property
+    def ledger(self) -> Path | str:
+        return self.db or self.data / "ledger.db"
 
     @property
     def operations(self) -> Path:
@@ -67,6 +72,7 @@ class Stage:
     ) -> AsyncIterator[Play]:
         async with open_session(
             data=self.data,
+            db=self.db,
             operations=self.operations,
             world=self.toy.world(),
             writer=self.toy,
@@ -194,10 +200,15 @@ def assert_well(play: Play) -> None:
     assert any(name.startswith("work/signals/") for name in names)
 
 
+def new_stage(folder: Path, place: Path | str | None = None) -> Stage:
+    """A stage in a folder, with ledger and checkpoints in PostgreSQL if `place` is a URL."""
+    make_operations(folder / "operations")
+    return Stage(folder, db=place if isinstance(place, str) else None)
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    make_operations(tmp_path / "operations")
-    return Stage(tmp_path)
+    return new_stage(tmp_path)
 
 
 def breach(stage: Stage, *, service: str = "orders", event_id: str = "breach:1") -> Event:
