@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +60,15 @@ async def open_session(
     `postgresql+psycopg://` URL; the folder then holds only local files. With a
     `worker` its legs are driven by leases, which runners of one database need.
 
-    A folder has one runner at a time. A database has as many as like: who drives which run is up
-    to their leases. Raises RunnerBusy when another live runner holds the folder, LedgerError when
-    it cannot be written, and PolicyError when a policy cannot be loaded; nothing is changed then.
+    A folder has one runner at a time. A database has as many workers as like, or one runner without
+    leases. Raises RunnerBusy when others hold it, LedgerError when it cannot be written, and
+    PolicyError when a policy cannot be loaded; nothing is changed then.
     """
     from loop4.graphs.saver import open_saver
 
     _make(data)
     with (
-        RunnerLock(data) if db is None else nullcontext(),
+        RunnerLock(data) if db is None else _driving(db, by_leases=worker is not None),
         Ledger.open(data / "ledger.db" if db is None else db) as ledger,
     ):
         if worker is not None and db is None:  # the lock proves that earlier drivers are dead
@@ -90,6 +90,12 @@ async def open_session(
                 yield Session(fleet, Runner(fleet, saver, worker), ledger)
             finally:
                 await fleet.planner.close()
+
+
+def _driving(db: str, *, by_leases: bool) -> AbstractContextManager[object]:
+    from loop4.ledger.runner_of_database import DatabaseRunner
+
+    return DatabaseRunner(db, by_leases=by_leases)
 
 
 def _make(folder: Path) -> None:

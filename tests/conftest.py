@@ -78,13 +78,13 @@ def postgresql() -> Iterator[Server]:
         remove(server)
 
 
-@pytest.fixture(scope="session", params=BOTH)
+@pytest.fixture(scope="module", params=BOTH)
 def kind(request: pytest.FixtureRequest) -> str:
     """Each kind of database that a ledger can lie in."""
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def new_place(
     request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Path | str]:

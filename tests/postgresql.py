@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -92,12 +94,36 @@ class Server:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """kill -9: nobody is told, nothing is written any more."""
-        self._end("kill")
+        """kill -9 for all of its processes: nobody is told, nothing is written any more."""
+        if self._process is None:
+            return
+        children = self._children()
+        self._process.kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        self._process.wait(timeout=30)
+        self._process = None
+        # the next start waits while it finds somebody attached to the memory of the last
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """End it at once and cleanly enough: like a crash, with its children waited for."""
-        self._end("terminate")
+        """End it without a checkpoint; it gives its shared memory back."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGQUIT)
+        try:
+            self._process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            for child in self._children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            self._process.wait(timeout=30)
+        self._process = None
+
+    def _children(self) -> list[int]:
+        pid = self._process.pid if self._process else 0
+        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def url(self, database: str) -> str:
         """Where a database of this server is."""
@@ -121,22 +147,6 @@ class Server:
 
     def _conninfo(self, database: str) -> str:
         return f"host={self.folder} user={USER} dbname={database} connect_timeout=5"
-
-    def _end(self, how: str) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if how == "kill":
-            process.kill()
-        else:
-            process.send_signal(3)  # SIGQUIT: no checkpoint, as fast as it can
-        process.wait(timeout=30)
-        # its children see that their parent is gone within moments, and give the socket back
-        pid = self.data / "postmaster.pid"
-        lock = self.folder / ".s.PGSQL.5432.lock"
-        for left in (pid, lock):
-            if how == "kill":
-                left.unlink(missing_ok=True)
 
     def _run(self, command: Sequence[str]) -> None:
         program, *arguments = command

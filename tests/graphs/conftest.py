@@ -32,13 +32,13 @@ T = TypeVar("T")
 
 @contextmanager
 def no_lock() -> Iterator[None]:
-    """While the block runs, a data folder takes several runners."""
-    real = RunnerLock.acquire
-    RunnerLock.acquire = lambda self: None  # type: ignore[method-assign]  # see `Stage.opened`
-    try:
+    """While the block runs, a data folder or a database takes several runners."""
+    from loop4.ledger.runner_of_database import DatabaseRunner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunnerLock, "acquire", lambda self: None)
+        patch.setattr(DatabaseRunner, "acquire", lambda self: None)
         yield
-    finally:
-        RunnerLock.acquire = real  # type: ignore[method-assign]
 
 
 ON_CALL = "mira"
@@ -68,6 +68,10 @@ class Stage:
     @property
     def data(self) -> Path:
         return self.root / "data"
+
+    @property
+    def ledger(self) -> Path | str:
+        return self.db or self.data / "ledger.db"
 
     @property
     def operations(self) -> Path:
@@ -221,10 +225,15 @@ def assert_well(play: Play) -> None:
     assert any(name.startswith("work/signals/") for name in names)
 
 
+def new_stage(folder: Path, place: Path | str | None = None) -> Stage:
+    """A stage in a folder, with ledger and checkpoints in PostgreSQL if `place` is a URL."""
+    make_operations(folder / "operations")
+    return Stage(folder, db=place if isinstance(place, str) else None)
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    make_operations(tmp_path / "operations")
-    return Stage(tmp_path)
+    return new_stage(tmp_path)
 
 
 def breach(stage: Stage, *, service: str = "orders", event_id: str = "breach:1") -> Event:

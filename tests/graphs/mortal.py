@@ -32,12 +32,19 @@ def die() -> None:
 def new_stage(root: Path) -> Stage:
     """A stage whose world outlives its process."""
     toy = ToyWorld(state_file=root / "toy.json", effects_log=root / "effects.log")
-    return Stage(root, toy)
+    return Stage(root, toy, db=_database_of(root))
 
 
 def same_stage(root: Path) -> Stage:
     """The stage as the last process left it."""
-    return Stage(root, ToyWorld.restore(root / "toy.json", root / "effects.log"))
+    toy = ToyWorld.restore(root / "toy.json", root / "effects.log")
+    return Stage(root, toy, db=_database_of(root))
+
+
+def _database_of(root: Path) -> str | None:
+    """The URL that the test wrote down for all processes of its stage, if it did."""
+    note = root / "db"
+    return note.read_text(encoding="utf-8") if note.exists() else None
 
 
 async def live_until(stage: Stage, point: str) -> None:
@@ -66,7 +73,7 @@ async def live_until(stage: Stage, point: str) -> None:
 async def vote_and_resume(stage: Stage) -> None:
     """What a person's `approve` and `resume` do, beside others who do the same."""
     stage.toy.state_file = None
-    with Ledger.open(stage.data / "ledger.db") as ledger:
+    with Ledger.open(stage.ledger) as ledger:
         with ledger.transaction() as tx:
             for request in approvals.list_all(tx):
                 now_ms = stage.toy.clock.now_ms()

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 from pydantic import ValidationError
 
 from loop4.domain import ApprovalState, Json
 from loop4.graphs.operations import compiled
-from loop4.graphs.saver import ShortVersionSaver
+from loop4.graphs.saver import open_saver
 from loop4.graphs.state import RECURSION_LIMIT, RunState
 from loop4.ledger import approvals
-from tests.graphs.conftest import Play, Stage, assert_well, run
+from tests.graphs.conftest import Play, Stage, assert_well, new_stage, run
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
@@ -44,6 +46,11 @@ ANSWERS: list[Json] = [
 ]
 
 
+@pytest.fixture
+def stage(tmp_path: Path, place: Path | str) -> Stage:
+    return new_stage(tmp_path, place)
+
+
 class Client:
     """Somebody with direct access to the graph: more than any front end has."""
 
@@ -69,8 +76,7 @@ class Client:
 
 @asynccontextmanager
 async def client_of(play: Play, run_id: str) -> AsyncIterator[Client]:
-    path = str(play.stage.data / "checkpoints.db")
-    async with ShortVersionSaver.from_conn_string(path) as saver:
+    async with open_saver(data=play.stage.data, db=play.stage.db) as saver:
         yield Client(compiled(play.session.fleet, saver), run_id)
 
 

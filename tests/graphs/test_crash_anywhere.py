@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from loop4.ledger.ledger import Ledger, Tx
-from tests.graphs.conftest import Play, Stage, assert_well, run
+from tests.graphs.conftest import Play, Stage, assert_well, new_stage, run
 
 COMMITS = 14  # at most, of one undisturbed incident
+
+
+@pytest.fixture
+def stage(tmp_path: Path, place: Path | str) -> Stage:
+    return new_stage(tmp_path, place)
 
 
 class Death(BaseException):

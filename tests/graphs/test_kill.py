@@ -59,6 +59,13 @@ def jobs() -> Iterator[Jobs]:
     server.communicate()
 
 
+def prepare(root: Path, place: Path | str) -> None:
+    """The folder that all processes of a stage share, with a note of its database."""
+    make_operations(root / "operations")
+    if isinstance(place, str):
+        (root / "db").write_text(place, encoding="utf-8")
+
+
 def effects(root: Path) -> list[str]:
     log = root / "effects.log"
     return log.read_text(encoding="utf-8").splitlines() if log.exists() else []
@@ -76,9 +83,9 @@ async def resume_until_resolved(stage: Stage) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_after_kill_9_a_new_process_finishes_with_one_effect(
-    tmp_path: Path, jobs: Jobs, point: str
+    tmp_path: Path, place: Path | str, jobs: Jobs, point: str
 ) -> None:
-    make_operations(tmp_path / "operations")
+    prepare(tmp_path, place)
     (status,) = jobs([(tmp_path, point)])
     assert os.WIFSIGNALED(status)
     assert os.WTERMSIG(status) == signal.SIGKILL
@@ -92,9 +99,9 @@ def test_after_kill_9_a_new_process_finishes_with_one_effect(
 
 
 def test_five_processes_that_vote_and_resume_cause_one_execution(
-    tmp_path: Path, jobs: Jobs
+    tmp_path: Path, place: Path | str, jobs: Jobs
 ) -> None:
-    make_operations(tmp_path / "operations")
+    prepare(tmp_path, place)
     stage = new_stage(tmp_path)
 
     async def up_to_the_question() -> None:
@@ -105,7 +112,7 @@ def test_five_processes_that_vote_and_resume_cause_one_execution(
     run(up_to_the_question())
     assert jobs([(tmp_path, "vote")] * 5) == [0] * 5
     assert len(effects(tmp_path)) == 1
-    with Ledger.open(stage.data / "ledger.db", read_only=True) as ledger, ledger.read() as tx:
+    with Ledger.open(stage.ledger, read_only=True) as ledger, ledger.read() as tx:
         votes = evidence.list_records(tx, kinds=("vote",))
         assert sorted(str(v.body["accepted"]) for v in votes) == ["False"] * 4 + ["True"]
         assert len([i for i in intents.list_all(tx) if "path" not in i.arguments]) == 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -34,11 +35,13 @@ ALL = (
 
 
 @pytest.fixture(scope="module")
-def assembled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def assembled(
+    tmp_path_factory: pytest.TempPathFactory, new_place: Callable[[], Path | str]
+) -> Iterator[Fleet]:
     """The lab's policies, loaded once: targets verify over 15 s and burn over 60 s and 10 s."""
     folder = tmp_path_factory.mktemp("fleet")
     make_operations(folder / "operations")
-    with Ledger.open(folder / "ledger.db") as ledger:
+    with Ledger.open(new_place()) as ledger:
         yield assemble(
             operations=folder / "operations", ledger=ledger, world=World(), clock=ToyClock()
         )
