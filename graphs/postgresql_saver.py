@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCHEMA = "loop4_graph"
 _SETUP_LOCK = int.from_bytes(b"loop4gr")
 _CONNECTIONS = 4
-_WAIT_S = 10.0
+WAIT_S = 10.0
 
 
 class PostgresqlSaver(AsyncPostgresSaver):
@@ -58,7 +58,7 @@ class PostgresqlSaver(AsyncPostgresSaver):
         Connections are tried before use, so that it outlives a restarted server. Raises LedgerError
         if the server cannot be reached.
         """
-        database = PostgresqlDatabase(url, busy_timeout_s=_WAIT_S)
+        database = PostgresqlDatabase(url, busy_timeout_s=WAIT_S)
         try:
             await _set_up(database)
         except Error as error:
@@ -73,7 +73,7 @@ class PostgresqlSaver(AsyncPostgresSaver):
             check=AsyncConnectionPool.check_connection,
             min_size=1,
             max_size=_CONNECTIONS,
-            timeout=_WAIT_S,
+            timeout=WAIT_S,
             open=False,
         )
         async with pool:

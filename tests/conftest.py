@@ -30,6 +30,7 @@ SLOW = frozenset(
         "test_bench_graph",
         "test_bench_model",
         "test_crash_anywhere",
+        "test_database_gone",
         "test_engine",
         "test_ingest",
         "test_injection",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -46,6 +46,11 @@ class Tx:
     def dialect(self) -> Dialect:
         """Which kind of database this is."""
         return self._database.dialect
+
+    @property
+    def connection(self) -> Connection:
+        """The connection itself, for migrations."""
+        return self._connection
 
     def rows(
         self, statement: Executable, values: Mapping[str, str | int] | None = None
@@ -139,10 +144,34 @@ class Ledger:
             raise
         return ledger
 
+    @classmethod
+    def open_any(cls, place: Path | str, *, read_only: bool = False) -> Ledger:
+        """Open a ledger of any schema version, for `migrate` alone; an empty place is refused."""
+        database = locate(place, read_only=read_only, busy_timeout_s=10.0)
+        database.check(create=False)
+        ledger = cls(database, read_only=read_only, busy_timeout_s=10.0)
+        try:
+            with ledger.read() as tx:
+                if not ledger._is_there(tx):
+                    raise LedgerError(f"{ledger.name} is empty; there is nothing to migrate")
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
     @property
     def dialect(self) -> Dialect:
         """Which kind of database this is."""
         return self._database.dialect
+
+    @property
+    def database(self) -> Database:
+        """The database that it lies in."""
+        return self._database
+
+    def any_transaction(self) -> AbstractContextManager[Tx]:
+        """A transaction whatever the schema version is, for `migrate` alone."""
+        return self._transaction()
 
     @contextmanager
     def transaction(self) -> Iterator[Tx]:
@@ -258,10 +287,17 @@ class Ledger:
             tx.change(insert(schema.meta), {"key": key, "value": value})
 
     def _check_version(self, tx: Tx) -> None:
-        row = tx.row(_VERSION)
-        found = row["value"] if row else "none"
+        found = version_of(tx)
         if found != str(schema.SCHEMA_VERSION):
+            is_older = found.isdecimal() and 0 < int(found) < schema.SCHEMA_VERSION
+            advice = "run `loop4 ledger migrate`" if is_older else "use the Loop4 that wrote it"
             raise LedgerError(
                 f"{self.name} has schema version {found!r}, this Loop4 reads "
-                f"{schema.SCHEMA_VERSION}; use the Loop4 that wrote it"
+                f"{schema.SCHEMA_VERSION}; {advice}"
             )
+
+
+def version_of(tx: Tx) -> str:
+    """The schema version that the ledger notes, "none" if that is gone."""
+    row = tx.row(_VERSION)
+    return str(row["value"]) if row else "none"

@@ -1,0 +1,10 @@
+"""What Alembic runs: the scripts beside it, on the connection and transaction it is handed."""
+
+from alembic import context
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    version_table="alembic_version",
+    transactional_ddl=True,
+)
+context.run_migrations()
