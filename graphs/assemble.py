@@ -18,7 +18,7 @@ from loop4.ledger import runner
 from loop4.ledger.ledger import Ledger
 from loop4.policies.catalogue import load_catalogue
 from loop4.policies.context import read_context
-from loop4.policies.load import load_policy
+from loop4.policies.load import bindings_of, load_policy
 from loop4.policies.openslo import load_targets
 from loop4.policies.runbooks import load_runbooks
 from loop4.policies.severity import load_severity
@@ -56,10 +56,9 @@ def assemble(
     Takes the next fence from the ledger, so that an older runner's late settlement is refused.
     """
     policies = operations / "policies"
-    bindings = policies / "bindings.yaml"
     policy = load_policy(
         rules,
-        bindings_files=(bindings,) if bindings.exists() else (),
+        bindings_files=bindings_of(policies),
         executors=executable_tools() | READ_TOOLS,
     )
     with ledger.transaction() as tx:
@@ -68,9 +67,9 @@ def assemble(
         world=world,
         hands=Hands(writer, world.workloads, OperationsFolder(operations)),
         policy=policy,
-        severity=load_severity(),
+        severity=policy.limits.severity(load_severity()),
         catalogue=load_catalogue(policies / "services.yaml"),
-        targets=load_targets(policies / "targets"),
+        targets=policy.limits.targets(load_targets(policies / "targets")),
         runbooks=load_runbooks(policies / "runbooks", tools=set(policy.tools)),
         ledger=ledger,
         drafts=Drafts(ledger),

@@ -130,6 +130,7 @@ def _under(policy: Policy, mode: Mode | None, has_executor: bool) -> Policy:
         tools=policy.tools,
         facts=policy.facts,
         executors=None if has_executor else frozenset(),
+        limits=policy.limits,
     )
 
 

@@ -15,7 +15,7 @@ from loop4.policies.organisation.vocabulary import ENVIRONMENT, KINDS, LimitKind
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]{0,80}?)\s*\}\}")
 _IN_A_NUMBER = re.compile(r"[\d.]\{\{|\}\}[\d.]")
-_VALUE = re.compile(r"\d{1,9}(?:\.\d{1,6})?\s?[A-Za-z%×]{0,12}")
+_VALUE = re.compile(r"\d{1,9}(?:\.\d{1,6})?\s?[A-Za-z%\u00d7]{0,12}")
 _RESTATED = re.compile(r"\s*\(([^()]{1,40})\)")
 _CLOCKS = (("ack", "ack"), ("mitigat", "mitigate"), ("resol", "resolve"))
 

@@ -13,7 +13,7 @@ _UNITS: dict[str, tuple[str, Fraction]] = {
     **dict.fromkeys(("%", "percent", "pp", "percentage point", "percentage points"),
                     ("share", Fraction(100))),
     **dict.fromkeys(("bp", "bps", "basis point", "basis points"), ("share", Fraction(1))),
-    **dict.fromkeys(("x", "×", "times"), ("ratio", Fraction(10_000))),
+    **dict.fromkeys(("x", "\N{MULTIPLICATION SIGN}", "times"), ("ratio", Fraction(10_000))),
     **dict.fromkeys(("ms", "millisecond", "milliseconds"), ("time", Fraction(1))),
     **dict.fromkeys(("s", "sec", "second", "seconds"), ("time", Fraction(1_000))),
     **dict.fromkeys(("min", "mins", "minute", "minutes", "m"), ("time", Fraction(60_000))),
@@ -22,7 +22,7 @@ _UNITS: dict[str, tuple[str, Fraction]] = {
     **dict.fromkeys(("w", "week", "weeks"), ("time", Fraction(604_800_000))),
     **dict.fromkeys(("business day", "business days", "bd"), ("business_days", Fraction(1))),
 }  # fmt: skip
-_NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True))
+UNIT_NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True))
 NUMBER_WORDS = {
     word: number
     for number, word in enumerate(
@@ -31,10 +31,10 @@ NUMBER_WORDS = {
 }
 _WORDS = "|".join(NUMBER_WORDS)
 QUANTITY = (
-    rf"(?:(?<![\w.])\d{{1,9}}(?:\.\d{{1,6}})?(?:\s?(?:{_NAMES})(?![A-Za-z]))?|\b(?:{_WORDS})\b)"
+    rf"(?:(?<![\w.])\d{{1,9}}(?:\.\d{{1,6}})?(?:\s?(?:{UNIT_NAMES})(?![A-Za-z]))?|\b(?:{_WORDS})\b)"
 )
 _QUANTITY = re.compile(
-    rf"(\d{{1,9}}(?:\.\d{{1,6}})?)(?:\s?({_NAMES})(?![A-Za-z]))?|({_WORDS})", re.IGNORECASE
+    rf"(\d{{1,9}}(?:\.\d{{1,6}})?)(?:\s?({UNIT_NAMES})(?![A-Za-z]))?|({_WORDS})", re.IGNORECASE
 )
 
 

@@ -1,4 +1,4 @@
-"""Which of several numbers holds: the strictest, Loop4's own among them, and what is then reported."""
+"""Which of several numbers holds: the strictest, Loop4's own among them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAY_S = 86_400
 class Limit:
     """One limit that was bid for, and what holds.
 
-    `value` None = an unresolved variable: nothing is granted. `own` is Loop4's number, None if it
+    `value` None = nothing is granted (or, for what grants nothing, nothing is held). `own` is Loop4's number, None if it
     has none that is fixed. `claims` are all bids, `winner` the strictest one (None if Loop4's own
     is stricter, or nothing is resolved). `held_by` empty = recorded only.
     """
@@ -69,10 +69,13 @@ def _limit(
     is_lower = kind is None or kind.stricter == "lower"
     winner = _strictest(resolved, is_lower)
     held_by = kind.held_by if kind is not None else "the clocks of incidents"
-    is_clock = kind is None
-    if not resolved or (len(resolved) < len(bids) and not is_clock):
-        return Limit(key, environment, bids[0].unit, own if is_clock else None, own, bids, None,
-                     held_by)  # fmt: skip
+    if environment and not (kind is not None and kind.is_rule):
+        held_by = ""  # Loop4 holds these everywhere or not at all
+    grants = kind is not None and kind.is_permission
+    if grants and len(resolved) < len(bids):
+        return Limit(key, environment, bids[0].unit, None, own, bids, None, held_by)
+    if not resolved:
+        return Limit(key, environment, bids[0].unit, own, own, bids, None, held_by)
     assert winner is not None  # noqa: S101  (there is at least one resolved bid)
     value, unit = winner.value, winner.unit
     is_own_stricter = own is not None and _order(own, Unit.COUNT, is_lower) < _order(

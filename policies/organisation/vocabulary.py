@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from loop4.policies.organisation.quantities import QUANTITY, Unit
+from loop4.policies.organisation.quantities import QUANTITY, UNIT_NAMES, Unit
 
 VARIABLE = r"\{\{\s*[^{}]{0,80}?\s*\}\}"
-_Q = rf"(?P<q>\S*{VARIABLE}\S*(?:\s?%|\s?[a-z]+)?|{QUANTITY})"
+_Q = rf"(?P<q>[\w.]{{0,12}}{VARIABLE}[\w.]{{0,12}}(?<!\.)(?:\s?(?:{UNIT_NAMES})(?![A-Za-z]))?|{QUANTITY})"
 _ABOVE = r"(?:more than|above|over|exceed(?:s|ing)?|greater than|>|≥|>=)"
 _AT_MOST = r"(?:at most|no more than|not more than|up to|maximum of|a maximum of|<=|≤|limit of)"
 _AT_LEAST = r"(?:at least|no fewer than|minimum of|a minimum of|>=|≥)"
@@ -34,6 +34,16 @@ class LimitKind:
     baseline_rule: str = ""
     baseline: int | None = None
     held_by: str = ""
+
+    @property
+    def is_permission(self) -> bool:
+        """Whether something may be done because of this number: without it, it may not."""
+        return self.key in _PERMISSIONS
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether a rule of its own holds it, which may name an environment."""
+        return bool(self.fact) or self.key == "production_change_approvals"
 
 
 def _kind(
@@ -81,7 +91,8 @@ _ALL = (
     ),
     _kind(
         "approval_ttl_s", Unit.SECONDS, "lower",
-        rf"approvals?\b[^;]*\b(?:expires?|is valid|are valid|lapses?)\s+(?:after|within|for)\s+{_Q}",
+        r"approvals?\b[^;]*\b(?:expires?|is valid|are valid|lapses?)"
+        rf"\s+(?:after|within|for)\s+{_Q}",
         baseline=900, held_by="the lifetime of every approval",
     ),
     _kind(
@@ -96,7 +107,8 @@ _ALL = (
     ),
     _kind(
         "verify_within_s", Unit.SECONDS, "lower",
-        rf"(?:validated|validation|health evidence)\b[^;]*?\b(?:within|window\b[^;]*?\bis|is)\s+{_Q}",
+        r"(?:validated|validation|health evidence)\b[^;]*?"
+        rf"\b(?:within|window\b[^;]*?\bis|is)\s+{_Q}",
         baseline=300, held_by="the time in which an act must be shown to have helped",
     ),
     _kind(
@@ -132,6 +144,13 @@ _ALL = (
         fact="cost_ratio_bp", baseline_rule="notify-of-cost",
     ),
 )  # fmt: skip
+
+_PERMISSIONS = frozenset(kind.key for kind in _ALL) - {
+    "availability_bp",
+    "latency_p99_ms",
+    "significant_impact_bp",
+    "cost_ratio_bp",
+}
 
 KINDS: Mapping[str, LimitKind] = MappingProxyType({kind.key: kind for kind in _ALL})
 
