@@ -30,8 +30,9 @@ def load_policy(
     """The policy of these files, checked and ready to judge with.
 
     None means the shipped rules, tools or facts; without a binding in `bindings_files` the shipped
-    bindings hold. Those files may also hold rules and limits that tighten, never one that allows. `executors` are the tools that can run here (None = every declared one);
-    they are no part of the version. Raises PolicyError with file, line and column.
+    bindings hold. Those files may also hold rules and limits that tighten, never a rule that
+    allows. `executors` are the tools that can run here (None = every declared one); they are no
+    part of the version. Raises PolicyError with file, line and column.
     """
     fact_documents = _read(facts_file, "facts.yaml", ("FactSchema",))
     tool_documents = _read(tools_file, "tools.yaml", ("ToolDeclaration",))

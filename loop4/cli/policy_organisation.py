@@ -1,5 +1,6 @@
-"""`loop4 policy import PATH` and `loop4 policy explain --agent X`: the organisation's own policies as
-limits of the gate, and what an agent may then do.
+"""`loop4 policy import PATH` and `loop4 policy explain --agent X`.
+
+The organisation's own policies as limits of the gate, and what an agent may then do.
 """
 
 from __future__ import annotations

@@ -121,7 +121,9 @@ class _Reader:
                 if found is not None:
                     where = environment[1].lower() if environment else ""
                     self._claim(kind, found, subject.strip(), statement.line, where)
-        if len(self.claims) + len(self.faults) == before and statement.is_requirement:
+        if len(self.claims) + len(self.faults) == before and (
+            statement.is_requirement or _VARIABLE.search(statement.text)
+        ):
             self.unmapped.append(Unmapped(self.path, statement.line, statement.text))
 
     def row(self, row: Row) -> None:

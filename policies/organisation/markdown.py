@@ -13,6 +13,7 @@ from loop4.policies.organisation.files import Fault, Source
 _PAIR = re.compile(r"\*\*([^*:]{1,60}):\*\*\s*([^|\n]*)")
 _ITEM = re.compile(r"\s{0,12}(?:[-*+]|\d{1,3}[.)])\s+(\[[ xX]\]\s+)?(\S.*)")
 _HEADING = re.compile(r"#{1,6}\s+(.+)")
+MAX_STATEMENT = 2000  # longer ones are prose, and slow to search
 _RULE_CELL = re.compile(r":?-+:?")
 
 
@@ -98,20 +99,28 @@ class _Reader:
             self.item = Statement(item[2].strip(), self.section, number, bool(item[1]))
         elif self.item is not None and line.startswith(" ") and line.strip():
             kept = self.item
-            text = f"{kept.text} {line.strip()}"
+            text = f"{kept.text} {line.strip()}"[: MAX_STATEMENT + 1]
             self.item = Statement(text, kept.section, kept.line, kept.is_requirement)
         else:
             self.end_of_item()
 
     def end_of_item(self) -> None:
-        if self.item is not None:
-            self.statements.append(self.item)
-            self.item = None
+        item, self.item = self.item, None
+        if item is None:
+            return
+        if len(item.text) > MAX_STATEMENT:
+            message = f"an item of more than {MAX_STATEMENT} characters; not read"
+            self.faults.append(Fault(self.path, item.line, message))
+            return
+        self.statements.append(item)
 
     def table(self, number: int, line: str) -> None:
         cells = [c.strip() for c in line.strip().removeprefix("|").removesuffix("|").split("|")]
         if self.columns is None:
             self.columns = [cell.lower() for cell in cells]
+        elif len(line) > MAX_STATEMENT:
+            message = f"a table row of more than {MAX_STATEMENT} characters; not read"
+            self.faults.append(Fault(self.path, number, message))
         elif all(_RULE_CELL.fullmatch(cell) for cell in cells):
             return
         elif len(cells) != len(self.columns):

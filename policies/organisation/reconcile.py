@@ -19,9 +19,9 @@ _DAY_S = 86_400
 class Limit:
     """One limit that was bid for, and what holds.
 
-    `value` None = nothing is granted (or, for what grants nothing, nothing is held). `own` is Loop4's number, None if it
-    has none that is fixed. `claims` are all bids, `winner` the strictest one (None if Loop4's own
-    is stricter, or nothing is resolved). `held_by` empty = recorded only.
+    `value` None = nothing is granted (or, for what grants nothing, nothing is held). `own` is
+    Loop4's number, None if it has none that is fixed. `claims` are all bids, `winner` the strictest
+    one (None if Loop4's own is stricter, or nothing is resolved). `held_by` empty = recorded only.
     """
 
     key: str

@@ -63,7 +63,7 @@ def lines(found: Import) -> Iterator[str]:
         ],
     )
     yield from _section(
-        "NOT ENFORCED BY LOOP4",
+        "NOT ENFORCED BY LOOP4 (nothing was taken from these lines)",
         [f"{item.path}:{item.line}: {item.text}" for item in found.unmapped],
     )
     yield from _section("NOT READ", [f"{fault.place}: {fault.message}" for fault in found.faults])

@@ -11,7 +11,8 @@ from typing import Literal
 from loop4.policies.organisation.quantities import QUANTITY, UNIT_NAMES, Unit
 
 VARIABLE = r"\{\{\s*[^{}]{0,80}?\s*\}\}"
-_Q = rf"(?P<q>[\w.]{{0,12}}{VARIABLE}[\w.]{{0,12}}(?<!\.)(?:\s?(?:{UNIT_NAMES})(?![A-Za-z]))?|{QUANTITY})"
+_FILLED_IN = rf"[\w.]{{0,12}}{VARIABLE}[\w.]{{0,12}}(?<!\.)(?:\s?(?:{UNIT_NAMES})(?![A-Za-z]))?"
+_Q = rf"(?P<q>{_FILLED_IN}|{QUANTITY})"
 _ABOVE = r"(?:more than|above|over|exceed(?:s|ing)?|greater than|>|≥|>=)"
 _AT_MOST = r"(?:at most|no more than|not more than|up to|maximum of|a maximum of|<=|≤|limit of)"
 _AT_LEAST = r"(?:at least|no fewer than|minimum of|a minimum of|>=|≥)"
@@ -119,7 +120,7 @@ _ALL = (
     ),
     _kind(
         "rollback_error_increase_bp", Unit.SHARE_BP, "lower",
-        rf"error rate\b[^;]*?{_ABOVE}\s+{_Q}\s+(?:above|over)",
+        rf"error rate\b[^;,]*?{_ABOVE}\s+{_Q}\s+(?:above|over)",
     ),
     _kind(
         "rollback_health_failures_bp", Unit.SHARE_BP, "lower",

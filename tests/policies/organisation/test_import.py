@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -294,3 +296,23 @@ def test_the_json_holds_what_the_text_says() -> None:
     assert isinstance(traffic, dict)
     assert traffic["holds"] == 1000
     assert traffic["winner"] == f"{POLICIES}/delivery.md:15"
+
+
+def test_a_hostile_line_costs_little_and_is_reported(tmp_path: Path) -> None:
+    began = time.monotonic()
+    found = one(tmp_path, "availability error rate p99 more than " * 20_000)
+    assert time.monotonic() - began < 2
+    assert "characters; not read" in found.faults[0].message
+
+
+def test_an_item_with_a_variable_that_nobody_understands_is_listed(tmp_path: Path) -> None:
+    found = one(tmp_path, "Something depends on {{ANYTHING}}.")
+    assert [u.line for u in found.unmapped] == [3]
+
+
+def test_the_labs_own_policies_agree_with_loop4() -> None:
+    found = read(Path(str(files("loop4.lab") / "operations")))
+    assert found.conflicts == ()
+    assert found.unresolved == ()
+    assert found.faults == ()
+    assert limit(found, "traffic_share_bp").value == limit(found, "traffic_share_bp").own
