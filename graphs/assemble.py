@@ -19,6 +19,7 @@ from loop4.ledger.ledger import Ledger
 from loop4.policies.calendar import load_calendar
 from loop4.policies.catalogue import load_catalogue
 from loop4.policies.context import read_context
+from loop4.policies.load import bindings_of
 from loop4.policies.openslo import load_targets
 from loop4.policies.policy_files import PolicyFiles
 from loop4.policies.runbooks import load_runbooks
@@ -57,10 +58,7 @@ def assemble(
     Takes the next fence from the ledger, so that an older runner's late settlement is refused.
     """
     policies = operations / "policies"
-    bindings = policies / "bindings.yaml"
-    files = PolicyFiles(
-        rules, (bindings,) if bindings.exists() else (), executable_tools() | READ_TOOLS
-    )
+    files = PolicyFiles(rules, bindings_of(policies), executable_tools() | READ_TOOLS)
     policy = files.load()
     with ledger.transaction() as tx:
         fence = runner.next_fence(tx)
@@ -68,9 +66,9 @@ def assemble(
         world=world,
         hands=Hands(writer, world.workloads, OperationsFolder(operations)),
         policy=policy,
-        severity=load_severity(),
+        severity=policy.limits.severity(load_severity()),
         catalogue=load_catalogue(policies / "services.yaml"),
-        targets=load_targets(policies / "targets"),
+        targets=policy.limits.targets(load_targets(policies / "targets")),
         runbooks=load_runbooks(policies / "runbooks", tools=set(policy.tools)),
         ledger=ledger,
         drafts=Drafts(ledger),

@@ -22,7 +22,7 @@ from loop4.graphs.triage import related
 from loop4.ledger.ledger import Ledger
 from loop4.policies.catalogue import Catalogue, load_catalogue
 from loop4.policies.context import read_context
-from loop4.policies.load import load_policy
+from loop4.policies.load import bindings_of, load_policy
 from loop4.policies.openslo import load_targets
 from loop4.policies.people import People
 from loop4.policies.policy import Policy
@@ -58,10 +58,9 @@ def read_documents(operations: Path, *, rules: Path | None = None) -> Documents:
     Reads only, so it also tells before anything is opened whether a run could start.
     """
     policies = operations / "policies"
-    bindings = policies / "bindings.yaml"
     policy = load_policy(
         rules,
-        bindings_files=(bindings,) if bindings.exists() else (),
+        bindings_files=bindings_of(policies),
         executors=executable_tools() | READ_TOOLS,
     )
     people = policies / "people.yaml"
@@ -69,9 +68,9 @@ def read_documents(operations: Path, *, rules: Path | None = None) -> Documents:
         People.load(people)
     return Documents(
         policy=policy,
-        severity=load_severity(),
+        severity=policy.limits.severity(load_severity()),
         catalogue=load_catalogue(policies / "services.yaml"),
-        targets=load_targets(policies / "targets"),
+        targets=policy.limits.targets(load_targets(policies / "targets")),
         runbooks=load_runbooks(policies / "runbooks", tools=set(policy.tools)),
         operations=operations,
     )
@@ -151,4 +150,5 @@ def _bound_to_observe(policy: Policy) -> Policy:
         tools=policy.tools,
         facts=policy.facts,
         executors=policy.executors,
+        limits=policy.limits,
     )

@@ -131,6 +131,7 @@ def under(policy: Policy, mode: Mode | None, has_executor: bool) -> Policy:
         tools=policy.tools,
         facts=policy.facts,
         executors=None if has_executor else frozenset(),
+        limits=policy.limits,
     )
 
 

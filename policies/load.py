@@ -6,16 +6,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from loop4.canonical import digest
-from loop4.domain import Json
+from loop4.domain import Effect, Json
 from loop4.errors import PolicyError
 from loop4.policies.declarations import fact_schemas, tool_declarations
 from loop4.policies.documents import Document, read_documents, unknown
+from loop4.policies.limits import policy_limits
 from loop4.policies.policy import Policy
 from loop4.policies.rule_documents import action_rules, policy_bindings
 from loop4.policies.rules import Binding, Rule
 
 SHIPPED = Path(__file__).parent
 RULES_KINDS = ("ActionPolicy", "PolicyTest", "Invariant")
+BINDINGS_FILES = ("bindings.yaml", "organisation.yaml")
+BESIDE_BINDINGS = ("PolicyBinding", "ActionPolicy", "PolicyLimits")
 
 
 def load_policy(
@@ -27,16 +30,19 @@ def load_policy(
 ) -> Policy:
     """The policy of these files, checked and ready to judge with.
 
-    None means the shipped rules, tools or facts; no bindings file means the shipped bindings, one
-    or more replace them. `executors` are the tools that can run here (None = every declared one);
-    they are no part of the version. Raises PolicyError with file, line and column.
+    None means the shipped rules, tools or facts; without a binding in `bindings_files` the shipped
+    bindings hold. Those files may also hold rules and limits that tighten, never a rule that
+    allows. `executors` are the tools that can run here (None = every declared one); they are no
+    part of the version. Raises PolicyError with file, line and column.
     """
     fact_documents = _read(facts_file, "facts.yaml", ("FactSchema",))
     tool_documents = _read(tools_file, "tools.yaml", ("ToolDeclaration",))
     rule_documents = [d for d in rules_folder(rules_dir) if d.kind == "ActionPolicy"]
     binding_documents: list[Document] = []
-    for path in bindings_files or (None,):
-        binding_documents += _read(path, "bindings.yaml", ("PolicyBinding",))
+    for path in bindings_files:
+        binding_documents += _read(path, "bindings.yaml", BESIDE_BINDINGS)
+    if not any(document.kind == "PolicyBinding" for document in binding_documents):
+        binding_documents += _read(None, "bindings.yaml", ("PolicyBinding",))
     documents = (*fact_documents, *tool_documents, *rule_documents, *binding_documents)
     _names_are_unique(documents)
     schemas = fact_schemas(fact_documents)
@@ -44,17 +50,30 @@ def load_policy(
     for name in sorted(executors or ()):
         if name not in tools:
             raise PolicyError(f"an executor has no declaration: {unknown('tool', name, tools)}")
+    own = [d for d in binding_documents if d.kind == "ActionPolicy"]
+    _only_tightens(own)
+    limits = policy_limits([d for d in binding_documents if d.kind == "PolicyLimits"])
     rules = action_rules(rule_documents, tools, schemas)
     if not rules:
         raise PolicyError("holds no rule; with none, everything is denied", path=str(rules_dir))
+    if own:
+        rules = action_rules((*rule_documents, *own), tools, schemas)
     return Policy(
         version=_version(documents),
-        rules=rules,
-        bindings=policy_bindings(binding_documents, schemas),
+        rules=limits.rules(rules),
+        bindings=policy_bindings(
+            [d for d in binding_documents if d.kind == "PolicyBinding"], schemas
+        ),
         tools=tools,
         facts=schemas,
         executors=executors,
+        limits=limits,
     )
+
+
+def bindings_of(policies: Path) -> tuple[Path, ...]:
+    """The bindings of an operations folder's `policies`, and the limits imported beside them."""
+    return tuple(path for name in BINDINGS_FILES if (path := policies / name).exists())
 
 
 def rules_folder(rules_dir: Path | None) -> list[Document]:
@@ -80,6 +99,7 @@ def with_rules(policy: Policy, rules: Iterable[Rule], bindings: Iterable[Binding
         tools=policy.tools,
         facts=policy.facts,
         executors=policy.executors,
+        limits=policy.limits,
     )
 
 
@@ -87,6 +107,15 @@ def _read(path: Path | None, shipped: str, kinds: tuple[str, ...]) -> list[Docum
     if path is None:
         return read_documents(SHIPPED / shipped, kinds, f"policies/{shipped}")
     return read_documents(path, kinds)
+
+
+def _only_tightens(documents: Iterable[Document]) -> None:
+    """Raise for a rule beside the bindings that allows: only the rules folder may do that."""
+    for document in documents:
+        for rule in document.spec.fields(("rules",))["rules"].items():
+            effect = rule.mapping().get("effect")
+            if effect is not None and effect.content == Effect.ALLOW.value:
+                raise effect.error("a rule beside the bindings may only tighten, found 'allow'")
 
 
 def _names_are_unique(documents: Iterable[Document]) -> None:

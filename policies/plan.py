@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from loop4.domain import Action, ApprovalNeed, Effect, Fact, Mode, ToolClass, Verdict
 from loop4.policies.compile import Decide, Matched, argument_fault, compile_rules, matching
 from loop4.policies.facts import FactSchema
+from loop4.policies.limits import NO_LIMITS, Limits
 from loop4.policies.rules import (
     ESCALATION_ROLES,
     LATTICE,
@@ -24,6 +25,7 @@ from loop4.policies.rules import (
 PLACEHOLDER = re.compile(r"\{facts\.([A-Za-z_][A-Za-z_0-9]*)\}")
 OBSERVED = "observe: decided and recorded only"
 SUGGESTED = "suggest: every write needs a human here"
+OUTDATED = "an exception that the organisation's policies were read with ran out; import them again"
 _MOST_VERDICTS = 4096
 
 
@@ -43,6 +45,7 @@ class Plan:
     __slots__ = (
         "decide",
         "is_executable",
+        "limits",
         "mode",
         "rules",
         "schemas",
@@ -59,11 +62,13 @@ class Plan:
         mode: Mode,
         is_executable: bool,
         version: str,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         ordered = sorted(rules, key=lambda rule: (LATTICE.index(rule.effect), rule.rule_id))
         self.tool, self.rules, self.schemas = tool, tuple(ordered), schemas
         self.mode, self.is_executable, self.version = mode, is_executable, version
-        self.decide: Decide = compile_rules(tool, self.rules, schemas)
+        self.limits = limits
+        self.decide: Decide = _until(limits.until_ms, compile_rules(tool, self.rules, schemas))
         self.verdicts: dict[Matched | None, Verdict] = {}
 
     def answer(
@@ -92,6 +97,8 @@ class Plan:
         reasons += [fault for fault in (argument_fault(self.tool, action),) if fault]
         if not any(faults):
             reasons += _disagreements(action, facts)
+        if self.limits.until_ms and now_ms >= self.limits.until_ms:
+            reasons.append(OUTDATED)
         reasons = reasons or ["the facts could not be read"]
         return self._verdict(Effect.DENY, (), tuple(reasons))
 
@@ -100,7 +107,11 @@ class Plan:
         effect = decided
         need = _combined([rule.approval for rule in rules if rule.approval])
         if self.mode is Mode.SUGGEST and self._is_write and decided is Effect.ALLOW:
-            effect, need, reasons = Effect.REQUIRE_APPROVAL, SUGGEST_NEED, (*reasons, SUGGESTED)
+            effect, need, reasons = (
+                Effect.REQUIRE_APPROVAL,
+                self.limits.need(SUGGEST_NEED),
+                (*reasons, SUGGESTED),
+            )
         if self.mode is Mode.OBSERVE and not self._is_read and decided is not Effect.DENY:
             effect, reasons = Effect.DENY, (OBSERVED, *reasons)
         if not self.is_executable and effect is not Effect.DENY:
@@ -126,6 +137,17 @@ class Plan:
     @property
     def _is_read(self) -> bool:
         return self.tool.tool_class is ToolClass.READ
+
+
+def _until(until_ms: int, decide: Decide) -> Decide:
+    """The same function, which finds nothing usable from that moment on; 0 = never."""
+    if not until_ms:
+        return decide
+
+    def within(facts: Mapping[str, Fact], now_ms: int, action: Action) -> Matched | None:
+        return decide(facts, now_ms, action) if now_ms < until_ms else None
+
+    return within
 
 
 def _fill(reason: str, facts: Mapping[str, Fact]) -> str:

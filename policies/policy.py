@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from loop4.domain import Action, Mode
 from loop4.policies.facts import FactSchema
+from loop4.policies.limits import NO_LIMITS, Limits
 from loop4.policies.plan import Plan
 from loop4.policies.rules import STRICTNESS, Binding, Rule, ToolDeclaration
 
@@ -20,8 +21,9 @@ class Policy:
     """Rules, bindings, tools and facts that belong together.
 
     `version` is the digest of all documents; it changes with any of them. `executors` are the tools
-    that can run here; None = all declared ones (for tests of rules). `plans` is a memo of compiled
-    functions by (tool, environment, service, agent), filled on first use.
+    that can run here; None = all declared ones (for tests of rules). `limits` stand in the
+    rules already and say what else they hold. `plans` is a memo of compiled functions by (tool,
+    environment, service, agent), filled on first use.
     """
 
     version: str
@@ -30,6 +32,7 @@ class Policy:
     tools: Mapping[str, ToolDeclaration]
     facts: Mapping[str, FactSchema]
     executors: frozenset[str] | None = None
+    limits: Limits = NO_LIMITS
     plans: dict[PlanKey, Plan] = field(default_factory=dict, init=False)
     _shared: dict[PlanKey, Plan] = field(default_factory=dict, init=False)
 
@@ -70,6 +73,7 @@ class Policy:
             mode=self.mode_of(tool, environment, service),
             is_executable=self.executors is None or tool in self.executors,
             version=self.version,
+            limits=self.limits,
         )
 
     def _environments(self) -> frozenset[str]:

@@ -192,9 +192,9 @@ def _rule(node: Node) -> SeverityRule:
     postmortem = entry["postmortem"].choice("postmortem", [when.value for when in Postmortem])
     return SeverityRule(
         name=entry["name"].text(),
-        ack=_duration(clocks["ack"]),
-        mitigate=_duration(clocks["mitigate"]),
-        resolve=_duration(clocks["resolve"]),
+        ack=duration(clocks["ack"]),
+        mitigate=duration(clocks["mitigate"]),
+        resolve=duration(clocks["resolve"]),
         page=_people(entry.get("page")),
         page_on_miss=_people(entry.get("page_on_miss")),
         customer_update="customer_update" in entry and entry["customer_update"].boolean(),
@@ -207,7 +207,8 @@ def _people(node: Node | None) -> tuple[str, ...]:
     return tuple(item.choice("on-call", _ON_CALL) for item in node.items()) if node else ()
 
 
-def _duration(node: Node) -> Duration:
+def duration(node: Node) -> Duration:
+    """The duration of a value like 15m, 4h, 1w or 3bd. Raises PolicyError with its place."""
     found = _DURATION.fullmatch(node.text())
     if not found:
         raise node.error(f"found {node.text()!r}, expected a duration like 15m, 4h, 1w or 3bd")

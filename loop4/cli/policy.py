@@ -91,6 +91,24 @@ for _command in (
     app.command()(_command)
 
 
+@app.command("import")
+def import_policies(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The organisation's repository of policies.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write organisation.yaml there, as limits."),
+    ] = None,
+    rules: RulesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which numbers of Markdown policies became which limits, conflicts, and what is open."""
+    from loop4.cli.policy_organisation import import_organisation
+
+    import_organisation(path, out=out, rules=rules, as_json=as_json)
+
+
 def _load(rules: Path | None, bindings: list[Path] | None) -> tuple[Policy, tuple[Case, ...]]:
     from loop4.policies.case_documents import policy_cases
     from loop4.policies.load import load_policy, rules_folder

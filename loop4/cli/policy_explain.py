@@ -13,6 +13,7 @@ import typer
 from loop4.cli.data_folder import plain
 from loop4.cli.input_files import read_input, shown
 from loop4.cli.policy_options import BindingsOption, JsonOption, RulesOption
+from loop4.cli.policy_organisation import explain_agent
 from loop4.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def explain(
         Path | None,
         typer.Option("--operations", metavar="DIR", help="Names the people who could approve."),
     ] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option("--agent", metavar="NAME", help="Say what this agent may run instead."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what the gate decides on one action and why: rules that matched and nearly matched, what
@@ -60,8 +65,13 @@ def explain(
     from loop4.policies.load import load_policy
     from loop4.policies.people import People
 
+    if agent is not None:
+        if action is not None:
+            raise UsageError("expected ACTION.json or --agent NAME, not both")
+        explain_agent(agent, operations, rules, as_json)
+        return
     if action is None:
-        raise UsageError("expected ACTION.json; - reads it from standard input")
+        raise UsageError("expected ACTION.json (- reads it from standard input) or --agent NAME")
     policy = load_policy(rules, bindings or ())
     situation = _situation(action, policy, _mode(mode), assume_safe=assume_safe)
     found = look(situation, policy)

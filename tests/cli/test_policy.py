@@ -117,3 +117,47 @@ def test_bindings_can_be_replaced(capsys: pytest.CaptureFixture[str], tmp_path: 
     )
     assert main(["policy", "check", "--bindings", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bindings"] == {"mine": "act"}
+
+
+SHOP = Path(__file__).parents[1] / "policies" / "organisation" / "shop"
+
+
+def test_an_organisations_policies_are_imported_and_held(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "import", str(SHOP), "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "traffic_share_bp: 1000 bp holds" in told
+    assert "CONFLICTS" in told
+    assert "UNRESOLVED (grants nothing)" in told
+    assert (tmp_path / "organisation.yaml").is_file()
+    assert main(["policy", "import", str(SHOP), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["report"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["import", "nowhere"], 2, "nowhere"),
+        (["import", str(SHOP), "--rules", "nowhere"], 2, "nowhere"),
+        (["explain"], 2, "expected ACTION.json"),
+        (["explain", "a.json", "--agent", "health"], 2, "not both"),
+        (["explain", "--agent", "remediatoin"], 2, "remediation"),
+    ],
+)
+def test_what_cannot_be_imported_or_explained_is_one_line(
+    arguments: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", *arguments]) == code
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_what_an_agent_may_run_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "explain", "--agent", "remediation"]) == 0
+    out = capsys.readouterr().out
+    assert "workloads.restart" in out
+    assert "a person is asked" in out
+    assert main(["policy", "explain", "--agent", "remediation", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)

@@ -1,0 +1,71 @@
+"""`loop4 policy import PATH` and `loop4 policy explain --agent X`.
+
+The organisation's own policies as limits of the gate, and what an agent may then do.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import typer
+
+
+def import_organisation(
+    path: Path, *, out: Path | None = None, rules: Path | None = None, as_json: bool = False
+) -> None:
+    """Print what the repository's numbers became; with `out`, write the limits file there.
+
+    Raises PolicyError for a path without policies; nothing is written then.
+    """
+    from loop4.cli.data_folder import plain
+    from loop4.policies.load import load_policy
+    from loop4.policies.organisation.importing import import_repository
+    from loop4.policies.organisation.limits_file import write_limits
+    from loop4.policies.organisation.report import lines, to_json
+    from loop4.policies.severity import load_severity
+
+    now_ms = time.time_ns() // 1_000_000
+    found = import_repository(path, load_policy(rules), load_severity(), now_ms)
+    written = write_limits(found, out) if out is not None else None
+    if as_json:
+        body = {"report": to_json(found), "written": str(written) if written else ""}
+        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+        return
+    for line in lines(found):
+        typer.echo(plain(line))
+    if written is not None:
+        typer.echo()
+        typer.echo(plain(f"written: {written}; the gate holds it from the next load on"))
+
+
+def explain_agent(
+    agent: str,
+    operations: Path | None = None,
+    rules: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print what an agent may run, when, and who is asked, from the rules that are loaded.
+
+    Raises UsageError for an unknown agent, naming the nearest.
+    """
+    from loop4.cli.data_folder import plain
+    from loop4.errors import UsageError
+    from loop4.graphs.act import executable_tools
+    from loop4.graphs.assemble import AGENTS, READ_TOOLS
+    from loop4.policies.documents import unknown
+    from loop4.policies.load import bindings_of, load_policy
+    from loop4.policies.permissions import lines, permissions, to_json
+
+    fleet = {one.name: one for one in AGENTS}
+    if agent not in fleet:
+        raise UsageError(unknown("agent", agent, fleet))
+    files = bindings_of(operations / "policies") if operations is not None else ()
+    policy = load_policy(rules, files, executors=executable_tools() | READ_TOOLS)
+    found = permissions(policy, agent, fleet[agent].may_propose)
+    if as_json:
+        typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+        return
+    for line in lines(found):
+        typer.echo(plain(line))
