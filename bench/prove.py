@@ -9,8 +9,8 @@ services up to 1,000, through the real loader. Building the terms and proving ar
 
 The replay judges recorded decisions under the shipped rules. `replay_per_s` is from decoded records
 in memory to the list of changes; `replay_ledger_per_s` from the database file, with reading and
-decoding every record: that is what a person waits for. `*_cpu_*` is the processor's time, which the targets are held
-against: on a machine that others use too, the wall clock shows them as well.
+decoding every record: that is what a person waits for. `*_cpu_*` is the processor's time, which
+the targets are held against: on a machine that others use too, the wall clock shows them as well.
 """
 
 from __future__ import annotations

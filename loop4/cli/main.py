@@ -41,7 +41,7 @@ COMMANDS = (
     Entry("ask", "Ask the fleet one question"),
     Entry("chat", "Talk with the fleet: services, incidents, policies, requests"),
     Entry("evidence", "Show or verify the evidence chain"),
-    Entry("policy", "Check and test the rules of the gate"),
+    Entry("policy", "Check, test, prove and explain the rules of the gate"),
     Entry("ingest", "Take in alerts of other systems"),
     Entry("investigate", "Explain an alert from a Prometheus, read-only"),
 )
