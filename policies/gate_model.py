@@ -15,7 +15,7 @@ import z3
 from loop4.domain import Effect, Mode, ToolClass
 from loop4.policies.policy import Policy
 from loop4.policies.rules import ROLES, STRICTNESS, Match, Rule
-from loop4.policies.symbols import Symbols
+from loop4.policies.symbols import Symbols, all_of, any_of
 from loop4.policies.tree import Binary, Constant, ListOf, Name, Tree, Unary
 
 _TRUE, _FALSE = z3.BoolVal(True), z3.BoolVal(False)
@@ -80,7 +80,7 @@ class GateModel:
             terms.append(z3.Or(*(tier == value for value in sorted(match.tiers))))
         if when is not None:
             terms.append(self.condition(when))
-        return z3.And(*terms)
+        return all_of(terms)
 
     def condition(self, tree: Tree) -> z3.ExprRef:
         """The tree as a term. Equal parts of different rules become one term."""
@@ -117,7 +117,7 @@ class GateModel:
             effect: [self.fires(r) for r in self.rules_of(tools) if r.effect is effect]
             for effect in Effect
         }
-        some = {effect: z3.Or(*terms) if terms else _FALSE for effect, terms in fired.items()}
+        some = {effect: any_of(terms) for effect, terms in fired.items()}
         lower = [some[e] for e in (Effect.ESCALATE, Effect.REQUIRE_APPROVAL, Effect.ALLOW)]
         deny = z3.Or(
             z3.Not(self.is_judged_by_rules(tools)), some[Effect.DENY], z3.Not(z3.Or(*lower))
@@ -183,7 +183,7 @@ class GateModel:
             for rule in self.rules_of(tools)
             if rule.approval and ROLES.index(rule.approval.role) >= ROLES.index(role)
         ]
-        return z3.Or(*strong) if strong else _FALSE
+        return any_of(strong)
 
     def _term(self, tree: Tree) -> tuple[tuple[object, ...], z3.ExprRef]:
         """A key that equal trees share, places aside, and the term."""

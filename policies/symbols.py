@@ -17,6 +17,23 @@ CLAIMED = ("environment", "requester_kind")
 _TRUE = z3.BoolVal(True)
 
 
+def all_of(terms: Iterable[z3.BoolRef]) -> z3.BoolRef:
+    """The conjunction. `z3.And` looks at the sort of every term; of ours each is a boolean."""
+    return _many(z3.Z3_mk_and, terms)
+
+
+def any_of(terms: Iterable[z3.BoolRef]) -> z3.BoolRef:
+    """The disjunction, likewise."""
+    return _many(z3.Z3_mk_or, terms)
+
+
+def _many(make: Callable[..., z3.Ast], terms: Iterable[z3.BoolRef]) -> z3.BoolRef:
+    parts = list(terms)  # keeps the terms alive until the new one holds them
+    context = z3.main_ctx()
+    array = (z3.Ast * len(parts))(*(part.ast for part in parts))
+    return z3.BoolRef(make(context.ref(), len(parts), array), context)
+
+
 @dataclass(frozen=True, slots=True)
 class FactSymbols:
     """One fact as the gate may find it. `value` counts only if present and well typed."""
@@ -96,7 +113,7 @@ class Symbols:
         """The string is one of these; None = any."""
         if words is None:
             return _TRUE
-        return z3.Or(*(symbol == self.words[word] for word in sorted(words)))
+        return any_of(symbol == self.words[word] for word in sorted(words))
 
     def is_usable(self, name: str) -> z3.BoolRef:
         """The fact is present, exactly of its type, in range and fresh."""
@@ -122,7 +139,7 @@ class Symbols:
 
     def facts_are_usable(self, tools: Collection[str]) -> z3.BoolRef:
         """Every fact that the action's tool declares is usable."""
-        return z3.And(*self._of_declared(tools, self.schemas, self.is_usable))
+        return all_of(self._of_declared(tools, self.schemas, self.is_usable))
 
     def claims_agree(self, tools: Collection[str]) -> z3.BoolRef:
         """The action says of environment and requester what the facts say."""

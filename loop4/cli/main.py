@@ -49,7 +49,7 @@ COMMANDS = (
     Entry("chat", "Talk with the fleet: services, incidents, policies, requests"),
     Entry("evidence", "Show or verify the evidence chain"),
     Entry("ledger", "Show a ledger's schema version, or migrate it"),
-    Entry("policy", "Check and test the rules of the gate"),
+    Entry("policy", "Check, test, prove and explain the rules of the gate"),
     Entry("ingest", "Take in alerts of other systems"),
     Entry("investigate", "Explain an alert from a Prometheus, read-only"),
 )
