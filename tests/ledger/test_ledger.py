@@ -244,7 +244,7 @@ def test_kill_9_inside_a_transaction_leaves_nothing_of_it(tmp_path: Path, start:
 
 def test_kill_9_at_any_moment_leaves_whole_transactions(place: Path | str, start: Start) -> None:
     seen = 0
-    worker = start("act_for_ever", path)
+    worker = start("act_for_ever", place)
     assert worker.stdin is not None
     assert worker.stdout is not None
     worker.stdout.readline()
