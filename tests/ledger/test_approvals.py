@@ -253,13 +253,12 @@ def test_a_closed_request_takes_no_vote_and_cannot_be_consumed(
     assert (known.reason, known.closed_ms) == ("the breach cleared", 15)
 
 
-def test_five_people_who_approve_at_once_give_one_decision(tmp_path: Path, race: Race) -> None:
-    path = tmp_path / "ledger.db"
-    with Ledger.open(path) as ledger:
+def test_five_people_who_approve_at_once_give_one_decision(place: Path | str, race: Race) -> None:
+    with Ledger.open(place) as ledger:
         ask(ledger)
-    words = race([("vote", path, "ap-0", f"person-{number}") for number in range(5)])
+    words = race([("vote", place, "ap-0", f"person-{number}") for number in range(5)])
     assert sorted(word for printed in words for word in printed) == ["False"] * 4 + ["True"]
-    with Ledger.open(path) as ledger:
+    with Ledger.open(place) as ledger:
         assert state(ledger) is ApprovalState.APPROVED
         assert woken(ledger) == ["resume:run-1:ap-0:approved"]
         with ledger.read() as tx:
@@ -267,17 +266,16 @@ def test_five_people_who_approve_at_once_give_one_decision(tmp_path: Path, race:
 
 
 def test_four_processes_that_consume_the_same_approvals_get_each_once(
-    tmp_path: Path, race: Race
+    place: Path | str, race: Race
 ) -> None:
-    path = tmp_path / "ledger.db"
-    with Ledger.open(path) as ledger, ledger.transaction() as tx:
+    with Ledger.open(place) as ledger, ledger.transaction() as tx:
         for number in range(40):
             name = f"ap-{number}"
             one = replace(ASKED, approval_id=name)
             approvals.request(tx, one, incident_id="", run_id="", payload={})
             if number % 2 == 0:
                 approvals.vote(tx, name, "dana", ["on-call"], True, 10)
-    words = race([("consume", path, 40)] * 4)
+    words = race([("consume", place, 40)] * 4)
     assert sum(int(word) for printed in words for word in printed) == 20
 
 

@@ -75,12 +75,11 @@ def test_what_certainly_did_not_happen_is_given_back(ledger: Ledger) -> None:
         assert budgets.reserve(tx, "k", 1, 60, 0, "b")
 
 
-def test_four_processes_get_no_more_than_the_limit_together(tmp_path: Path, race: Race) -> None:
-    path = tmp_path / "ledger.db"
-    Ledger.open(path).close()
-    words = race([("reserve", path, 3, f"process-{number}") for number in range(4)])
+def test_four_processes_get_no_more_than_the_limit_together(place: Path | str, race: Race) -> None:
+    Ledger.open(place).close()
+    words = race([("reserve", place, 3, f"process-{number}") for number in range(4)])
     assert sum(int(word) for printed in words for word in printed) == 5 * 3
-    with Ledger.open(path) as ledger, ledger.read() as tx:
+    with Ledger.open(place) as ledger, ledger.read() as tx:
         assert [budgets.used(tx, f"restart:{n}", 3600, 1000) for n in range(5)] == [3] * 5
 
 

@@ -258,11 +258,10 @@ def test_a_body_that_json_cannot_hold_is_refused_and_nothing_is_written(ledger: 
         assert evidence.verify(tx).records == 0
 
 
-def test_processes_that_append_together_make_one_chain(tmp_path: Path, race: Race) -> None:
-    path = tmp_path / "ledger.db"
-    Ledger.open(path).close()
-    race([("append", path, 25)] * 4)
-    report = _verify(path)
+def test_processes_that_append_together_make_one_chain(place: Path | str, race: Race) -> None:
+    Ledger.open(place).close()
+    race([("append", place, 25)] * 4)
+    report = _verify(place)
     assert (report.ok, report.records) == (True, 100)
 
 
@@ -292,7 +291,7 @@ def _append(ledger: Ledger, body: dict[str, Json] | None = None) -> None:
         evidence.append(tx, "note", "", "", body or {}, at_ms=1)
 
 
-def _verify(path: Path) -> VerifyReport:
+def _verify(path: Path | str) -> VerifyReport:
     with Ledger.open(path, read_only=True) as ledger, ledger.read() as tx:
         return evidence.verify(tx)
 

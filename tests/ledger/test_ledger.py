@@ -218,9 +218,9 @@ def test_a_lock_that_another_process_keeps_is_one_clear_line(tmp_path: Path) -> 
 
 
 def test_processes_that_open_a_new_folder_together_make_one_ledger(
-    tmp_path: Path, race: Race
+    new_place: Callable[[], Path | str], race: Race
 ) -> None:
-    words = race([("create", tmp_path / "ledger.db")] * 4)
+    words = race([("create", new_place())] * 4)
     fences = [int(word) for printed in words for word in printed]
     assert sorted(fences) == [1, 2, 3, 4]
 
@@ -242,10 +242,9 @@ def test_kill_9_inside_a_transaction_leaves_nothing_of_it(tmp_path: Path, start:
         evidence.append(tx, "note", "", "", {}, at_ms=2)
 
 
-def test_kill_9_at_any_moment_leaves_whole_transactions(tmp_path: Path, start: Start) -> None:
-    path = tmp_path / "ledger.db"
+def test_kill_9_at_any_moment_leaves_whole_transactions(place: Path | str, start: Start) -> None:
     seen = 0
-    worker = start("act_for_ever", path)
+    worker = start("act_for_ever", place)
     assert worker.stdin is not None
     assert worker.stdout is not None
     worker.stdout.readline()
@@ -256,7 +255,7 @@ def test_kill_9_at_any_moment_leaves_whole_transactions(tmp_path: Path, start: S
     os.kill(worker.pid, signal.SIGKILL)
     rest, _ = worker.communicate()
     printed = [seen, *(int(line) for line in rest.splitlines() if line)]
-    with Ledger.open(path) as ledger, ledger.read() as tx:
+    with Ledger.open(place) as ledger, ledger.read() as tx:
         written = [intent.action_id for intent in intents.list_intended(tx)]
         report = evidence.verify(tx)
         assert report.ok
@@ -266,10 +265,10 @@ def test_kill_9_at_any_moment_leaves_whole_transactions(tmp_path: Path, start: S
         assert len(written) >= max(printed)  # what was told as committed is there
 
 
-def test_fences_rise_over_ledgers_that_are_opened_again(tmp_path: Path) -> None:
+def test_fences_rise_over_ledgers_that_are_opened_again(place: Path | str) -> None:
     fences = []
     for _ in range(3):
-        with Ledger.open(tmp_path / "ledger.db") as ledger, ledger.transaction() as tx:
+        with Ledger.open(place) as ledger, ledger.transaction() as tx:
             fences.append(runner.next_fence(tx))
     assert fences == [1, 2, 3]
 

@@ -2,9 +2,11 @@
 
 from alembic import context
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    version_table="alembic_version",
-    transactional_ddl=True,
-)
-context.run_migrations()
+# Alembic executes this file by importing it; anybody else who imports it changes nothing
+if hasattr(context, "config"):
+    context.configure(
+        connection=context.config.attributes["connection"],
+        version_table="alembic_version",
+        transactional_ddl=True,
+    )
+    context.run_migrations()
