@@ -5,9 +5,13 @@ is.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.postgresql import Server, new_server, prepare, remove
 
 settings.register_profile("loop4", deadline=None)
 settings.load_profile("loop4")
@@ -66,3 +70,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left]
         if left:
             config.hook.pytest_deselected(items=left)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server for the whole run; its database `ready` holds an empty ledger."""
+    server = new_server()
+    try:
+        server.start()
+        prepare(server)
+        yield server
+    finally:
+        remove(server)
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of database that a ledger can lie in."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def new_place(
+    request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Path | str]:
+    """Gives a place for one more ledger, of the kind in question, with nothing in it yet."""
+
+    def make() -> Path | str:
+        if kind == "sqlite":
+            return tmp_path_factory.mktemp("ledger") / "ledger.db"
+        server: Server = request.getfixturevalue("postgresql")
+        return server.url(server.database())
+
+    return make
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Path | str:
+    """Where this test's ledger lies. In PostgreSQL its empty tables are there already."""
+    if kind == "sqlite":
+        return tmp_path / "ledger.db"
+    server: Server = request.getfixturevalue("postgresql")
+    return server.url(server.database("ready"))
