@@ -10,25 +10,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _CLAUSES = re.compile(r"[,;:]\s+|\s+(?:and|but|while|whereas|which)\s+")
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
+_DIRECTIONS = {"from": "to", "after": "before", "to": "from", "before": "after"}
+_DIRECTED = re.compile(
+    r"\b(from|after|to|into|before)\s+"
+    r"(?:(?:the|a|revision|version|service|change|about|only)\s+)*\Z"
+)
 _VERSION = re.compile(r"(?<![\w.])(?:v?\d+(?:\.\d+){2,}|v\d+(?:\.\d+)?|[a-z]+-\d[\w-]*)(?![\w-])")
+
+
+OWNERS = ("name", "target", "version")
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A thing that a sentence is about. `kind`: name, version, or a number's unit."""
+    """A thing that a sentence is about. `kind`: name, target (a name and what is measured of it),
+    version, or a number's unit. `way`: from, to, after, before, or nothing.
+    """
 
     kind: str
     value: str
     at: int
+    way: str = ""
 
     @property
     def is_number(self) -> bool:
         """Whether this is a quantity, not what has it."""
-        return self.kind not in ("name", "version")
+        return self.kind not in OWNERS
 
 
 class Relations:
@@ -47,7 +58,15 @@ class Relations:
             if names
             else None
         )
+        self._targets = (
+            re.compile(
+                r"(?<![\w-])(?:" + "|".join(map(re.escape, sorted(names))) + r")-[a-z][a-z-]+"
+            )
+            if names
+            else None
+        )
         self._measures = measures
+        self._ways: set[tuple[str, str, str]] = set()
         self._tied: list[frozenset[tuple[str, str]]] = []
         self._orders: list[list[tuple[str, str]]] = []
         for line in lines:
@@ -57,8 +76,9 @@ class Relations:
     def _learn(self, sentence: str) -> None:
         whole = self._anchors(sentence)
         self._orders.append([(a.kind, a.value) for a in whole])
+        self._ways |= {(a.kind, a.value, a.way) for a in whole if a.way}
         owners = {(a.kind, a.value) for a in whole if not a.is_number}
-        by_kind = [sum(kind == k for kind, _ in owners) for k in ("name", "version")]
+        by_kind = [sum(kind == k for kind, _ in owners) for k in OWNERS]
         units = [sentence] if max(by_kind) <= 1 else _CLAUSES.split(sentence)
         self._tied += [frozenset((a.kind, a.value) for a in self._anchors(u)) for u in units]
 
@@ -71,6 +91,9 @@ class Relations:
                     if not self._are_tied(owner, number):
                         return f"the facts do not tie {number.value} to {owner.value!r}"
         whole = self._anchors(sentence)
+        for anchor in whole:
+            if self._is_turned(anchor):
+                return f"the facts do not say {anchor.way} {anchor.value!r}"
         for index, first in enumerate(whole):
             for second in whole[index + 1 :]:
                 if first.kind == second.kind and first.value != second.value:
@@ -81,6 +104,12 @@ class Relations:
     def _are_tied(self, one: Anchor, other: Anchor) -> bool:
         pair = {(one.kind, one.value), (other.kind, other.value)}
         return any(pair <= unit for unit in self._tied)
+
+    def _is_turned(self, anchor: Anchor) -> bool:
+        """Whether the facts have the other way only: to where this says from."""
+        if not anchor.way or (anchor.kind, anchor.value, anchor.way) in self._ways:
+            return False
+        return (anchor.kind, anchor.value, _DIRECTIONS[anchor.way]) in self._ways
 
     def _in_order(self, first: Anchor, second: Anchor) -> bool:
         a, b = (first.kind, first.value), (second.kind, second.value)
@@ -97,4 +126,12 @@ class Relations:
         ]
         if self._names is not None:
             found += [Anchor("name", m.group(), m.start()) for m in self._names.finditer(low)]
-        return sorted(found, key=lambda a: a.at)
+        if self._targets is not None:
+            found += [Anchor("target", m.group(), m.start()) for m in self._targets.finditer(low)]
+        return [replace(a, way=_way(low[: a.at])) for a in sorted(found, key=lambda a: a.at)]
+
+
+def _way(before: str) -> str:
+    """The direction that the words before a thing give it."""
+    found = _DIRECTED.search(before[-60:])
+    return {"into": "to"}.get(found[1], found[1]) if found else ""

@@ -184,3 +184,43 @@ def test_no_secret_and_no_canary_is_ever_shown() -> None:
     shown, _ = checked(FACTS, said)
     assert CANARY not in shown
     assert not any(secret in shown for secret in SECRETS)
+
+
+TURNED = (
+    (
+        "393 of 395 failing traces end in calls to bank.",
+        "393 failing traces end in calls from bank.",
+    ),
+    ("gateway went from revision 45 to revision 44.", "gateway went to revision 45."),
+    (
+        "payments-availability has 5 % left.\norders has 90 % left.",
+        "payments-availability has 90 % left.",
+    ),
+    (
+        "orders-availability has 90 % left.\npayments-availability has 5 % left.",
+        "payments-availability has 90 % left.",
+    ),
+)
+KEPT = (
+    ("393 of 395 failing traces end in calls to bank.", "Calls to bank end in 393 failing traces."),
+    ("gateway went from revision 45 to revision 44.", "gateway went to revision 44 at the moment."),
+    (
+        "orders-availability has 90 % left.\npayments-availability has 5 % left.",
+        "5 % of payments-availability is left.",
+    ),
+    ("requests from orders to bank fail.", "The requests to bank fail."),
+)
+
+
+@pytest.mark.parametrize(("template", "said"), TURNED)
+def test_another_direction_or_target_is_dropped(template: str, said: str) -> None:
+    names = frozenset({"bank", "gateway", "orders", "payments"})
+    assert FactCheck(ProseFacts(template, names=names)).fault(said)
+
+
+@pytest.mark.parametrize(("template", "said"), KEPT)
+def test_the_same_direction_and_target_stand(template: str, said: str) -> None:
+    names = frozenset({"bank", "gateway", "orders", "payments"})
+    check = FactCheck(ProseFacts(template, names=names))
+    assert check.fault(said) == ""
+    assert all(check.fault(s) == "" for s in split(template))
