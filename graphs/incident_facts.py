@@ -166,6 +166,8 @@ def _sentence(record: EvidenceRecord) -> str:
             return f"{body['tool']} on {body['target']}: {body['state']}, {body['detail']}"
         case "verification":
             return f"verification: {body['reading']}"
+        case "note":
+            return f"{body['person']} asked to look at {body['look_at']}"
         case "severity_raised":
             return f"severity raised from {body['from']} to {body['to']}"
         case _:

@@ -7,6 +7,7 @@ from typing import cast
 
 from loop4.domain import Effect, Json
 from loop4.graphs.conversation.sheet import AnswerKind
+from loop4.graphs.incident_facts import timeline
 from loop4.ledger import events
 from loop4.ledger.evidence import EvidenceRecord
 from tests.graphs.conftest import Play, Stage
@@ -164,6 +165,8 @@ def test_a_note_lands_in_the_inbox_of_the_live_run_and_in_the_chain(stage: Stage
                 assert events.inbox(tx, INCIDENT) == (), "the run took it"
             play.vote(play.pending()[0].approval.approval_id)
             await play.resolved()
+            told = [str(e) for e in timeline(play.session.fleet, play.incidents()[0])]
+            assert sum(f"{JONAS} asked to look at payments" in line for line in told) == 1
             assert "no investigation is running" in await talk.text("look at payments too")
 
     run(story())
