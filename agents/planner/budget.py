@@ -50,12 +50,13 @@ class Budget:
     used: Usage = field(default_factory=Usage)
     reserved: int = 0  # tokens of turns that are under way beside this one
 
-    def reserve(self, next_prompt: int) -> int:
-        """Tokens put aside for the next turn; give them back with `release`.
+    def reserve(self, next_prompt: int, answer_tokens: int = 0) -> int:
+        """Tokens put aside for the next turn; give them back with `release`. `answer_tokens` is its
+        own bound on the answer, 0: that of the limits.
 
         Raises Stopped when it would not fit. What has no known price is held by tokens alone.
         """
-        need = next_prompt + self.limits.answer_tokens
+        need = next_prompt + (answer_tokens or self.limits.answer_tokens)
         if self.used.tokens + self.reserved + need > self.limits.tokens:
             raise Stopped(
                 f"the incident's budget of {self.limits.tokens} tokens does not hold another turn "

@@ -78,14 +78,15 @@ class Endpoint:
                 while (chunk := await self._next(chunks, gathered)) is not None:
                     gathered = chunk if gathered is None else _sum(gathered, chunk)
                     text = _text(chunk)
-                    length += len(text) + sum(len(c["args"] or "") for c in chunk.tool_call_chunks)
+                    called = "".join(c["args"] or "" for c in chunk.tool_call_chunks)
+                    length += len(text) + len(called)
                     if length > MOST_CHARACTERS:
                         raise EndpointError(
                             Trouble.TOO_LONG,
                             f"{self._name()} does not stop: more than {MOST_CHARACTERS} characters",
                         )
-                    if text:
-                        yield Piece(text)
+                    if text or called:
+                        yield Piece(text, call_text=called)
             yield Piece(answer=self._whole(gathered))
 
     async def _next(
@@ -205,7 +206,9 @@ class Endpoint:
             ArithmeticError,
             AssertionError,
             AttributeError,
+            EOFError,
             LookupError,
+            OSError,
             RuntimeError,  # RecursionError among them: nesting without end
             TypeError,
             ValueError,

@@ -15,7 +15,15 @@ from enum import StrEnum
 
 from loop4.agents.planner.endpoint import Endpoint
 from loop4.agents.planner.settings import ToolMode
-from loop4.agents.planner.shapes import Tool, any_of, fault, first_object, object_of, one_of
+from loop4.agents.planner.shapes import (
+    Tool,
+    any_of,
+    begins_whole,
+    fault,
+    first_object,
+    object_of,
+    one_of,
+)
 from loop4.agents.planner.wire import Answer, Call, EndpointError, Message, Request, Trouble
 from loop4.domain import Json
 
@@ -74,7 +82,10 @@ class Ladder:
             return Rung(mode.value)
         for rung in Rung:
             try:
-                answer = await ask(replace(request(rung, _PROBE_TEXT, (PROBE,)), answer_tokens=60))
+                probe = request(rung, _PROBE_TEXT, (PROBE,))
+                answer = await ask(replace(probe, answer_tokens=60))
+                if answer.finish == "length":  # it thinks first; that says nothing about calls
+                    answer = await ask(probe)
             except EndpointError as error:
                 if error.trouble not in _NEXT or rung is Rung.PARSE:
                     raise
@@ -133,10 +144,13 @@ def calls_of(answer: Answer, tools: Sequence[Tool]) -> tuple[Call, ...] | Fault:
     """The calls of an answer, each known and well formed, or what is wrong.
 
     Native calls count first; else the first JSON object of the text. An answer that was cut at its
-    length and cannot be used is told so, whatever its rest looks like.
+    length and cannot be used is told so, whatever its rest looks like: of native calls the last one
+    may be cut anywhere, and of JSON only what begins with the first brace is the answer.
     """
     found = _found(answer, tools)
-    if isinstance(found, Fault) and answer.finish == "length":
+    if answer.finish != "length":
+        return found
+    if isinstance(found, Fault) or answer.calls or not begins_whole(answer.text):
         return Fault("the answer was too long and was cut; give a shorter one")
     return found
 

@@ -152,19 +152,26 @@ class ModelPlanner:
     async def stream(self, kind: str, facts: ProseFacts) -> AsyncIterator[str]:
         """As `write`, sentence by sentence as they pass; the template's for what stays missing.
 
-        Never raises for the model's sake: what is left comes from the template.
+        Never raises for the model's sake: what is left comes from the template. The time is bounded
+        while the model is waited for, and never while somebody takes a sentence.
         """
         work = self.turns.begin(f"write {kind}", facts.incident_id)
         check = FactCheck(facts)
         standing: list[str] = []
+        clock, left_s = asyncio.get_running_loop().time, self.limits.prose_seconds
         try:
             self._awake()
-            async with asyncio.timeout(self.limits.prose_seconds):
-                async with aclosing(self._sentences(work, kind, facts, check)) as judged:
-                    async for sentence, reason in judged:
-                        if not reason:
-                            standing.append(sentence)
-                            yield sentence
+            async with aclosing(self._sentences(work, kind, facts, check)) as judged:
+                while True:
+                    began = clock()
+                    async with asyncio.timeout(left_s):
+                        found = await anext(judged, None)
+                    left_s -= clock() - began
+                    if found is None:
+                        break
+                    if not found[1]:
+                        standing.append(found[0])
+                        yield found[0]
         except TimeoutError:
             self._say(f"the model took more than {self.limits.prose_seconds:g} s")
         except ModelError as error:
@@ -265,12 +272,14 @@ class ModelPlanner:
         self, work: Work, kind: str, facts: ProseFacts, check: FactCheck
     ) -> AsyncGenerator[tuple[str, str], None]:
         sentences = SentenceStream(check)
+        is_cut = False
         async with aclosing(self.turns.stream(work, prose_request(kind, facts))) as pieces:
             async for piece in pieces:
                 for sentence in sentences.feed(piece.text):
                     yield sentence.text, sentence.reason
+                is_cut = piece.answer is not None and piece.answer.finish == "length"
         for sentence in sentences.finish():
-            yield sentence.text, sentence.reason
+            yield sentence.text, sentence.reason or ("cut by the length limit" if is_cut else "")
 
     # bookkeeping
 

@@ -179,3 +179,15 @@ def first_object(content: str) -> JsonObject | None:
             return value
         start = content.find("{", start + 1)
     return None
+
+
+def begins_whole(content: str) -> bool:
+    """Whether the first brace of a text begins a whole JSON object."""
+    start = content.find("{")
+    if start < 0:
+        return False
+    try:
+        value, _ = json.JSONDecoder().raw_decode(content, start)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict)

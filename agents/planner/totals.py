@@ -17,6 +17,14 @@ class Totals:
     usage: Usage = field(default_factory=Usage)
     unpriced: int = 0  # turns whose price is unknown
 
+    def book(self, usage: Usage) -> None:
+        """Add one turn. The money of those with a price is summed; the others are counted."""
+        self.turns += 1
+        self.usage = self.usage.plus(
+            usage if usage.microusd is not None else Usage(usage.prompt_tokens, usage.answer_tokens)
+        )
+        self.unpriced += usage.microusd is None
+
     def exposition(self, model: str) -> str:
         """In the Prometheus text format. Without a price there is no cost sample."""
         label = model.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

@@ -24,10 +24,20 @@ from loop4.agents.planner.ladder import Ladder, Rung
 from loop4.agents.planner.port import PLAYBOOK, Usage
 from loop4.agents.planner.settings import ModelSettings
 from loop4.agents.planner.totals import Totals
-from loop4.agents.planner.wire import Answer, Piece, Request
+from loop4.agents.planner.wire import Answer, EndpointError, Piece, Request, Trouble
 from loop4.telemetry import model_span
 
 INCIDENTS_KEPT = 64
+# troubles at the door: no model has worked, so no turn is booked
+_FREE = frozenset(
+    {
+        Trouble.UNREACHABLE,
+        Trouble.RATE_LIMITED,
+        Trouble.WRONG_KEY,
+        Trouble.REJECTED,
+        Trouble.SERVER_ERROR,
+    }
+)
 
 
 @dataclass(slots=True)
@@ -98,19 +108,18 @@ class Turns:
 
         Raises Stopped when the budget does not hold it, EndpointError when the endpoint fails.
         """
-        held = work.budget.reserve(need)
-        work.largest_prompt = max(work.largest_prompt, need)
-        started = self.monotonic()
-        try:
-            with model_span(self.settings.model, answer_limit=self.limits.answer_tokens) as span:
-                answer = await self.endpoint.ask(made)
-                usage = self._book(work, made, answer)
-                span.set("gen_ai.usage.input_tokens", usage.prompt_tokens)
-                span.set("gen_ai.usage.output_tokens", usage.answer_tokens)
-        finally:
-            work.budget.release(held)
-            work.waited_s += self.monotonic() - started
-        return answer
+        whole: Answer | None = None
+        before = work.usage
+        with model_span(self.settings.model, answer_limit=self.limits.answer_tokens) as span:
+            async with aclosing(self._pieces(work, made, need)) as pieces:
+                async for piece in pieces:
+                    whole = piece.answer or whole
+            now = work.usage
+            span.set("gen_ai.usage.input_tokens", now.prompt_tokens - before.prompt_tokens)
+            span.set("gen_ai.usage.output_tokens", now.answer_tokens - before.answer_tokens)
+        if whole is None:  # a stream ends with its whole answer or with an error
+            raise EndpointError(Trouble.CUT, "the model endpoint ended its answer before it began")
+        return whole
 
     async def stream(self, work: Work, made: Request) -> AsyncGenerator[Piece, None]:
         """One answer in pieces, as `ask`."""
@@ -119,34 +128,47 @@ class Turns:
             raise Stopped(
                 f"the prompt needs {need} tokens, the limit is {self.limits.prompt_tokens}"
             )
-        held = work.budget.reserve(need)
-        work.largest_prompt, work.rung = max(work.largest_prompt, need), "text"
+        work.rung = "text"
+        async with aclosing(self._pieces(work, made, need)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _pieces(self, work: Work, made: Request, need: int) -> AsyncGenerator[Piece, None]:
+        """One answer in pieces. What breaks off on the way is booked with the most that it took."""
+        held = work.budget.reserve(need, made.answer_tokens)
+        work.largest_prompt = max(work.largest_prompt, need)
         started = self.monotonic()
+        said: list[str] = []
+        is_booked = False
         try:
             async with aclosing(self.endpoint.stream(made)) as pieces:
                 async for piece in pieces:
+                    said.append(piece.text + piece.call_text)
                     if piece.answer is not None:
-                        self._book(work, made, piece.answer)
+                        is_booked = True
+                        self._book(work, made, _said(piece.answer), piece.answer.usage)
                     yield piece
+        except EndpointError as error:
+            is_booked = is_booked or error.trouble in _FREE
+            raise
         finally:
+            if not is_booked:
+                self._book(work, made, "".join(said), None)
             work.budget.release(held)
             work.waited_s += self.monotonic() - started
 
-    def _book(self, work: Work, made: Request, answer: Answer) -> Usage:
-        said = answer.text + "".join(f"{c.name}{c.arguments}" for c in answer.calls)
+    def _book(
+        self, work: Work, made: Request, answer: str, reported: tuple[int, int] | None
+    ) -> None:
+        model = self.settings.model
         usage = counted(
-            self._prices,
-            self.settings.model,
-            prompt=made.sent_text(),
-            answer=said,
-            reported=answer.usage,
+            self._prices, model, prompt=made.sent_text(), answer=answer, reported=reported
         )
         work.turns += 1
         work.usage = work.usage.plus(usage)
         work.budget.take(usage)
-        self.totals.turns += 1
-        self.totals.usage = self.totals.usage.plus(
-            usage if usage.microusd is not None else Usage(usage.prompt_tokens, usage.answer_tokens)
-        )
-        self.totals.unpriced += usage.microusd is None
-        return usage
+        self.totals.book(usage)
+
+
+def _said(answer: Answer) -> str:
+    return answer.text + "".join(f"{c.name}{c.arguments}" for c in answer.calls)

@@ -86,7 +86,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a streamed answer: text, or at the end the whole answer."""
+    """A piece of a streamed answer: text, or at the end the whole answer. `call_text` is a piece of
+    a native call's arguments.
+    """
 
     text: str = ""
     answer: Answer | None = None
+    call_text: str = ""

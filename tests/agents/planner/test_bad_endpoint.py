@@ -5,6 +5,7 @@ Each time: the playbook's report stands, one clear line says why, and the key is
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from loop4.agents.planner.budget import Limits
 from loop4.agents.planner.endpoint import Endpoint, EndpointError, Message, Request, Trouble
 from loop4.agents.planner.model_planner import ModelPlanner
-from loop4.agents.planner.port import Refined
+from loop4.agents.planner.port import ProseFacts, Refined
 from loop4.telemetry import use_tracer_provider
 from tests.agents.conftest import KEY, Case, planner_on, refine, run
 from tests.agents.model_server import Say, Script, in_turn, natively, report_of
@@ -144,8 +145,6 @@ def test_an_answer_that_is_repaired_counts(case: Case) -> None:
 
 
 def test_a_text_that_fails_is_the_template(case: Case) -> None:
-    from loop4.agents.planner.port import ProseFacts
-
     facts = ProseFacts("orders fails 6000 bp of its requests.", incident_id="INC-2026-001")
 
     async def work(planner: ModelPlanner) -> tuple[str, list[str]]:
@@ -198,3 +197,38 @@ def test_usage_of_a_stream_is_read_and_native_calls_come_whole() -> None:
     say = Say(calls=(("a", {}), ("b", {"long": "x" * 200})), usage=(11, 7))
     with planner_on(lambda b: say) as (planner, _):
         run(ask(planner.turns.endpoint))
+
+
+def test_a_sentence_that_was_cut_by_the_limit_is_not_said() -> None:
+    facts = ProseFacts(
+        "orders fails 6000 bp of its requests. The change chg-42 is the likely cause of it.",
+        incident_id="INC-2026-001",
+    )
+    cut = Say(
+        "orders fails 6000 bp of its requests. The change chg-42 is the likely", finish="length"
+    )
+
+    async def work(planner: ModelPlanner) -> str:
+        written = await planner.write("summary", facts)
+        await planner.close()
+        return written.text
+
+    with planner_on(lambda b: cut) as (planner, _):
+        assert run(work(planner)) == "orders fails 6000 bp of its requests."
+
+
+def test_who_takes_sentences_slowly_is_not_cancelled_by_the_models_time() -> None:
+    facts = ProseFacts("orders fails 6000 bp of its requests. chg-42 is the likely cause.")
+    say = Say(facts.template)
+
+    async def work(planner: ModelPlanner) -> list[str]:
+        told = []
+        async for sentence in planner.stream("summary", facts):
+            told.append(sentence)
+            await asyncio.sleep(0.4)  # longer than the model may take
+        await planner.close()
+        return told
+
+    with planner_on(lambda b: say, limits=Limits(prose_seconds=0.3)) as (planner, _):
+        told = run(work(planner))
+    assert " ".join(told) == facts.template

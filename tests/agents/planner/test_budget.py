@@ -173,3 +173,31 @@ def test_a_model_that_failed_is_asked_again(case: Case) -> None:
     assert failed.note is not None
     assert failed.note.fallback
     assert len(served.seen) > asked
+
+
+BROKEN = {
+    "cut in the middle": Say("half of an answer that goes on and on " * 20, cut_after=10),
+    "without an end": Say("word " * 100_000),
+    "no completion": Say(body="data: {nope\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_turn_that_breaks_off_is_booked_with_the_most_that_it_took(name: str, case: Case) -> None:
+    with planner_on(natively(lambda b: BROKEN[name])) as (planner, _):
+        _, refined = refine(planner, case)
+        _, text = refine(planner, case, "health")
+    assert refined.note is not None
+    assert text.note is not None
+    assert refined.note.turns == 2  # and the probe
+    assert refined.note.usage.prompt_tokens > 1_000
+    assert refined.note.usage.is_doubtful
+    assert (refined.note.usage.answer_tokens > 1_000) == (name == "without an end")
+    assert planner.totals.turns == refined.note.turns + text.note.turns
+
+
+def test_a_request_that_nobody_took_is_no_turn(case: Case) -> None:
+    with planner_on(natively(lambda b: Say(status=400))) as (planner, _):
+        _, refined = refine(planner, case)
+    assert refined.note is not None
+    assert refined.note.turns == 1  # the probe

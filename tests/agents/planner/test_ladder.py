@@ -208,3 +208,37 @@ def test_a_probe_and_a_pick_are_booked() -> None:
     with planner_on(natively(script), limits=Limits(tokens=100)) as (planner, served):
         assert run(picked(planner)) == {}
         assert served.seen == []
+
+
+def test_a_native_call_that_was_cut_is_no_report(case: Case) -> None:
+    cut = Say(calls=(("report", ""),), finish="length")
+    with planner_on(natively(lambda b: cut)) as (planner, _):
+        before, refined = refine(planner, case)
+    assert refined.report == before
+    assert refined.note is not None
+    assert "too long and was cut" in refined.note.fallback
+
+
+def test_a_whole_call_inside_a_cut_one_does_not_count() -> None:
+    tool = Tool("a", "", object_of(word=one_of(["ok"])))
+    inner = json.dumps({"tool": "a", "arguments": {"word": "ok"}})
+    for text_, is_whole in (
+        (inner, True),
+        (inner + " and", True),
+        (f'{{"call": [{inner}, ', False),
+    ):
+        found = calls_of(Answer(text_, finish="length"), (tool,))
+        assert isinstance(found, Fault) is not is_whole
+
+
+def test_a_model_that_thinks_first_is_given_room_to_say_ready(case: Case) -> None:
+    def thinks(body: Body) -> Say:
+        if not is_probe(body):
+            return native_report()
+        room = max(body.get("max_tokens") or 0, body.get("max_completion_tokens") or 0)
+        return Say(calls=(("ready", {"word": "ok"}),)) if room > 100 else Say(finish="length")
+
+    with planner_on(thinks) as (planner, _):
+        _, refined = refine(planner, case)
+    assert refined.note is not None
+    assert (refined.note.rung, refined.note.fallback) == ("native", "")
