@@ -16,10 +16,9 @@ from loop4.graphs.drafts import Drafts
 from loop4.graphs.fleet import Fleet, nowhere
 from loop4.ledger import runner
 from loop4.ledger.ledger import Ledger
-from loop4.policies.calendar import load_calendar
+from loop4.policies.calendar import CalendarFile
 from loop4.policies.catalogue import load_catalogue
 from loop4.policies.context import read_context
-from loop4.policies.load import bindings_of
 from loop4.policies.openslo import load_targets
 from loop4.policies.policy_files import PolicyFiles
 from loop4.policies.runbooks import load_runbooks
@@ -58,8 +57,10 @@ def assemble(
     Takes the next fence from the ledger, so that an older runner's late settlement is refused.
     """
     policies = operations / "policies"
-    files = PolicyFiles(rules, bindings_of(policies), executable_tools() | READ_TOOLS)
+    files = PolicyFiles(rules, policies, executable_tools() | READ_TOOLS)
     policy = files.load()
+    calendar = CalendarFile(policies / "calendar.yaml")
+    calendar.load()
     with ledger.transaction() as tx:
         fence = runner.next_fence(tx)
     return Fleet(
@@ -76,7 +77,7 @@ def assemble(
         agents=tuple(agents),
         read_context=lambda now_ms: read_context(operations, now_ms),
         operations=operations,
-        calendar=load_calendar(policies / "calendar.yaml"),
+        calendar=calendar.load,
         fence=fence,
         passing=passing,
         planner=planner or PlaybookPlanner(),

@@ -37,8 +37,8 @@ class Fleet:
 
     `fence` rises with every runner. `passing` is told the name of each point of no return as it is
     passed (before_intent, after_intent, after_effect, after_outcome); crash tests stop the process
-    there. `policy_now` gives the policy as its files stand at this moment; it raises PolicyError
-    while they cannot be loaded.
+    there. `policy_now` and `calendar` give the policy and the calendar as their files stand at this
+    moment; they raise PolicyError while those cannot be loaded.
     """
 
     world: World
@@ -55,7 +55,7 @@ class Fleet:
     read_context: Callable[[int], ContextReport]
     operations: Path | None = None
     fence: int = 1
-    calendar: Calendar = field(default_factory=Calendar)
+    calendar: Callable[[], Calendar] = field(default=Calendar)
     passing: Callable[[str], None] = field(default=nowhere)
     planner: Planner = field(default_factory=PlaybookPlanner)
     policy_now: Callable[[], Policy] | None = None

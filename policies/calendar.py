@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from loop4.policies.documents import Node, read_documents
+from loop4.policies.documents import Node, file_stamp, read_documents
+from loop4.policies.moments import read_moment
 
 PAGES_PER_DAY = 40
 _KINDS = ("DutyCalendar",)
@@ -56,6 +56,24 @@ class Calendar:
         return _first(self.maintenance, environment, service, now_ms)
 
 
+@dataclass(slots=True)
+class CalendarFile:
+    """The calendar of a file, read again only when that changed, came or went."""
+
+    path: Path
+    _calendar: Calendar | None = None
+    _stamp: tuple[int, int] = (0, 0)
+
+    def load(self) -> Calendar:
+        """The calendar of this moment. Raises PolicyError while it cannot be read."""
+        stamp = file_stamp(self.path)
+        if self._calendar is None or stamp != self._stamp:
+            self._calendar = None
+            self._calendar = load_calendar(self.path)
+            self._stamp = stamp
+        return self._calendar
+
+
 def load_calendar(path: Path) -> Calendar:
     """Read a calendar file; an empty calendar where there is none.
 
@@ -81,7 +99,7 @@ def _window(node: Node, known: Sequence[Window]) -> Window:
     name = fields["name"].text()
     if any(w.name == name for w in known):
         raise fields["name"].error(f"window {name!r} stands twice")
-    start_ms, end_ms = _instant(fields["from"]), _instant(fields["until"])
+    start_ms, end_ms = read_moment(fields["from"]), read_moment(fields["until"])
     if end_ms <= start_ms:
         raise fields["until"].error(f"window {name!r} ends before it begins")
     return Window(
@@ -96,17 +114,6 @@ def _window(node: Node, known: Sequence[Window]) -> Window:
 
 def _words(node: Node | None) -> frozenset[str]:
     return frozenset() if node is None else frozenset(n.text() for n in node.one_or_more())
-
-
-def _instant(node: Node) -> int:
-    """Milliseconds of a time in UTC, written as 2026-12-24T18:00:00Z."""
-    try:
-        at = datetime.strptime(node.text(), "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007  (the Z is UTC)
-    except ValueError:
-        raise node.error(
-            f"{node.text()!r} is no time; expected UTC as 2026-12-24T18:00:00Z"
-        ) from None
-    return int(at.replace(tzinfo=UTC).timestamp()) * 1000
 
 
 def _first(windows: Sequence[Window], environment: str, service: str, now_ms: int) -> Window | None:

@@ -169,6 +169,15 @@ def read_documents(path: Path, kinds: Iterable[str], shown_as: str = "") -> list
     return parse_documents(read_text(path, shown_as), shown_as, kinds)
 
 
+def file_stamp(path: Path) -> tuple[int, int]:
+    """When a file last changed and how large it is; (-1, -1) for one that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1)
+    return (status.st_mtime_ns, status.st_size)
+
+
 def read_text(path: Path, shown_as: str = "") -> str:
     """The UTF-8 text of a policy file. Raises PolicyError for an unreadable or huge one."""
     shown_as = shown_as or str(path)

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loop4.policies.documents import API_VERSION, Node, read_documents
+from loop4.policies.moments import read_moment
 
 _KINDS = ("People",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MOMENT = "such as '2027-01-31T00:00:00Z' in quotes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,4 @@ def read_expiry(node: Node | None) -> int:
     """When a token ends, in ms; 0 without one. Raises PolicyError for a moment without a zone."""
     if node is None:
         return 0
-    try:
-        moment = datetime.fromisoformat(node.text())
-    except ValueError as error:
-        raise node.error(f"found {node.text()!r}, expected a moment, {_MOMENT}") from error
-    if moment.tzinfo is None:
-        raise node.error(f"found {node.text()!r} without a zone, expected {_MOMENT}")
-    return round(moment.timestamp() * 1000)
+    return read_moment(node)

@@ -4,11 +4,11 @@ under the present one as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loop4.policies.load import SHIPPED, load_policy
+from loop4.policies.documents import file_stamp
+from loop4.policies.load import BINDINGS_FILES, SHIPPED, bindings_of, load_policy
 from loop4.policies.policy import Policy
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -16,13 +16,14 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(slots=True)
 class PolicyFiles:
-    """The files of one policy, read again only when one of them changed.
+    """The files of one policy, read again only when one of them changed, came or went.
 
-    `rules_dir` None means the shipped rules, as in `load_policy`.
+    `rules_dir` None means the shipped rules, as in `load_policy`; `policies` is the folder that
+    bindings and imported limits lie in.
     """
 
     rules_dir: Path | None
-    bindings_files: Sequence[Path]
+    policies: Path
     executors: frozenset[str] | None
     _policy: Policy | None = None
     _stamp: Stamp = field(default=())
@@ -33,20 +34,12 @@ class PolicyFiles:
         if self._policy is None or stamp != self._stamp:
             self._policy = None
             self._policy = load_policy(
-                self.rules_dir, bindings_files=self.bindings_files, executors=self.executors
+                self.rules_dir, bindings_files=bindings_of(self.policies), executors=self.executors
             )
             self._stamp = stamp
         return self._policy
 
     def _look(self) -> Stamp:
         folder = SHIPPED / "rules" if self.rules_dir is None else self.rules_dir
-        files = [*sorted(folder.rglob("*.y*ml")), *self.bindings_files]
-        found = []
-        for path in files:
-            try:
-                status = path.stat()
-            except OSError:
-                found.append((str(path), -1, -1))
-            else:
-                found.append((str(path), status.st_mtime_ns, status.st_size))
-        return tuple(found)
+        files = [*sorted(folder.rglob("*.y*ml")), *(self.policies / n for n in BINDINGS_FILES)]
+        return tuple((str(path), *file_stamp(path)) for path in files)

@@ -13,6 +13,7 @@ from loop4.domain import Clock
 from loop4.errors import PolicyError
 from loop4.policies import clients as client_file
 from loop4.policies.clients import Client, Clients
+from loop4.policies.documents import file_stamp
 from loop4.policies.people import People, Person
 
 LONGEST_TOKEN = 512
@@ -60,7 +61,7 @@ class Access:
 
     def _refresh(self) -> None:
         people, clients = self.policies / "people.yaml", self.policies / client_file.FILE
-        seen = (_stamp(people), _stamp(clients))
+        seen = (file_stamp(people), file_stamp(clients))
         if seen == self._seen:
             return
         try:
@@ -77,11 +78,3 @@ def may(caller: Caller, scope: str) -> bool:
     if isinstance(caller, Person):
         return scope in ("read", "metrics")
     return scope in caller.may
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0)
-    return (status.st_mtime_ns, status.st_size)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,7 +75,7 @@ def pause(
     """Stop all new writes from the next decision on."""
     from loop4.ledger import parameters
 
-    until_ms = _instant(until) if until else 0
+    until_ms = _until(until) if until else 0
     person = voter(operations)
     now_ms = _now_ms()
     with open_ledger(data, db, read_only=False) as ledger, ledger.transaction() as tx:
@@ -175,14 +174,16 @@ def _parameter(parameter: Parameter | None) -> dict[str, object]:
     }
 
 
-def _instant(text: str) -> int:
+def _until(text: str) -> int:
     from loop4.errors import UsageError
+    from loop4.policies.moments import moment_ms
 
     try:
-        at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007  (the Z is UTC)
+        return moment_ms(text)
     except ValueError:
-        raise UsageError(f"--until {text!r}: expected UTC as 2026-12-24T18:00:00Z") from None
-    return int(at.replace(tzinfo=UTC).timestamp()) * 1000
+        raise UsageError(
+            f"--until {text!r}: expected a moment with its zone, such as 2026-12-24T18:00:00Z"
+        ) from None
 
 
 def _now_ms() -> int:

@@ -59,7 +59,12 @@ def test_pause_and_unpause_carry_the_name_of_the_token(
     ("arguments", "token", "code", "told"),
     [
         (["pause"], TOKEN, 2, "--reason"),
-        (["pause", "--reason", "r", "--until", "soon"], TOKEN, 2, "expected UTC"),
+        (
+            ["pause", "--reason", "r", "--until", "soon"],
+            TOKEN,
+            2,
+            "expected a moment with its zone",
+        ),
         (["pause", "--reason", "r", "--until", "1999-01-01T00:00:00Z"], TOKEN, 1, "in the past"),
         (["pause", "--reason", "r"], "somebody else's", 1, "belongs to nobody"),
         (["pause", "--reason", "r"], "", 2, "LOOP4_TOKEN is not set"),

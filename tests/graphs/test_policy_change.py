@@ -33,9 +33,10 @@ COMMENT = "# somebody tidied up\n"
     [
         (("more.yaml", DENY), "now says deny: no rollback of anything today"),
         (("more.yaml", "rules: ["), "cannot be loaded"),
+        (("../operations/policies/organisation.yaml", DENY), "now says deny: no rollback of"),
         (("boundaries.yaml", COMMENT), ""),
     ],
-    ids=["stricter", "broken", "same"],
+    ids=["stricter", "broken", "imported", "same"],
 )
 def test_an_approved_act_is_judged_again_under_the_files_of_that_moment(
     tmp_path: Path, change: tuple[str, str], said: str

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loop4.errors import PolicyError
-from loop4.policies.calendar import PAGES_PER_DAY, Calendar, load_calendar
+from loop4.policies.calendar import PAGES_PER_DAY, Calendar, CalendarFile, load_calendar
 
 HEAD = "apiVersion: loop4/v1\nkind: DutyCalendar\nmetadata: {name: duty}\nspec:\n"
 DAY_MS = 86_400_000
@@ -52,7 +52,10 @@ def test_a_window_holds_for_what_it_names_from_its_start_up_to_its_end(tmp_path:
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("  freezes: [{name: a, from: soon, until: later}]\n", "'soon' is no time; expected UTC"),
+        (
+            "  freezes: [{name: a, from: soon, until: later}]\n",
+            "found 'soon', expected a moment",
+        ),
         (
             "  freezes: [{name: a, from: '2026-12-24T18:00:00Z', until: '2026-12-24T18:00:00Z'}]\n",
             "ends before it begins",
@@ -69,3 +72,18 @@ def test_a_calendar_that_cannot_be_read_is_told_with_its_place(
     with pytest.raises(PolicyError, match=told) as caught:
         load_calendar(write(tmp_path, spec))
     assert "calendar.yaml:" in str(caught.value)
+
+
+def test_a_freeze_that_is_written_down_later_is_seen_at_the_next_look(tmp_path: Path) -> None:
+    kept = CalendarFile(tmp_path / "calendar.yaml")
+    assert kept.load().freezes == ()
+    always = "from: '2020-01-01T00:00:00Z', until: '2120-01-01T00:00:00Z'"
+    write(tmp_path, f"  freezes: [{{name: long, {always}}}]\n")
+    assert [w.name for w in kept.load().freezes] == ["long"]
+    assert kept.load() is kept.load()
+    write(tmp_path, "  freezes: [nonsense\n")
+    for _ in range(2):
+        with pytest.raises(PolicyError):
+            kept.load()
+    (tmp_path / "calendar.yaml").unlink()
+    assert kept.load() == Calendar()

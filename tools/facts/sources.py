@@ -22,7 +22,8 @@ from loop4.tools.backends.ports import World
 class FactSources:
     """One moment's sources for one incident. `now_ms` is the decision's clock.
 
-    `context_complete`: the required organisation context was read.
+    `context_complete`: the required organisation context was read. `calendar` reads the calendar as
+    it stands now; it raises PolicyError while it cannot be read.
     """
 
     world: World
@@ -34,7 +35,7 @@ class FactSources:
     incident: Incident
     now_ms: int
     context_complete: bool
-    calendar: Calendar = field(default_factory=Calendar)
+    calendar: Callable[[], Calendar] = field(default=Calendar)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loop4.domain import Action, Fact, Incident, Json, RequesterKind, Severity, ToolClass
-from loop4.errors import QueryError, Unreachable
+from loop4.errors import PolicyError, QueryError, Unreachable
 from loop4.ledger import parameters
 from loop4.ledger.ledger import Ledger
-from loop4.policies.calendar import Calendar, Window
+from loop4.policies.calendar import PAGES_PER_DAY, Calendar, Window
 from loop4.policies.catalogue import load_catalogue
 from loop4.policies.load import load_policy
 from loop4.policies.openslo import load_targets
@@ -190,7 +190,7 @@ def test_a_freeze_is_of_its_environment_service_and_time(sources: FactSources) -
     here, service, now_ms = action().environment, action().service, sources.now_ms
 
     def frozen(window: Window) -> object:
-        other = replace(sources, calendar=Calendar(freezes=(window,)))
+        other = replace(sources, calendar=lambda: Calendar(freezes=(window,)))
         return facts(other)["deploy_frozen"].value
 
     assert frozen(Window("all", now_ms, now_ms + 1)) is True
@@ -204,12 +204,24 @@ def test_a_freeze_is_of_its_environment_service_and_time(sources: FactSources) -
 def test_planned_work_and_the_page_budget_are_facts_of_a_page(sources: FactSources) -> None:
     page = action("oncall.page", path="work/incidents/INC-2026-001/page-01.md")
     window = Window("move", sources.now_ms, sources.now_ms + 1)
-    other = replace(sources, calendar=Calendar(maintenance=(window,), pages_per_day=7))
+    planned = Calendar(maintenance=(window,), pages_per_day=7)
+    other = replace(sources, calendar=lambda: planned)
     found = facts(other, page)
     assert found["in_maintenance"].value is True
     assert found["page_budget_24h"].value == 7
     assert found["pages_24h"].value == 0
     assert facts(sources, page)["in_maintenance"].value is False
+
+
+def test_a_calendar_that_cannot_be_read_stops_writes_and_no_page(sources: FactSources) -> None:
+    def broken() -> Calendar:
+        raise PolicyError("broken", path="calendar.yaml")
+
+    other = replace(sources, calendar=broken)
+    assert "deploy_frozen" not in facts(other)
+    page = facts(other, action("oncall.page", path="work/incidents/INC-2026-001/page-01.md"))
+    assert page["in_maintenance"].value is False
+    assert page["page_budget_24h"].value == PAGES_PER_DAY
 
 
 @pytest.mark.parametrize("replicas", [True, "3", None, 3.0])
