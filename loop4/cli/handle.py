@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,13 +12,13 @@ from loop4.cli.data_folder import DataOption, DbOption, JsonOption
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
-    operations_of,
     session_for,
     settings_with,
     show,
 )
 from loop4.cli.input_files import read_input, shown
-from loop4.errors import InputError, UsageError
+from loop4.cli.voter import voter
+from loop4.errors import InputError
 
 if TYPE_CHECKING:
     from loop4.domain import Event, Json
@@ -72,15 +71,7 @@ def _authenticated(event: Event, settings: Settings) -> Event:
     """A request's requester is the person whose token is set; without one it is nobody's."""
     if event.request is None or not settings.token:
         return event
-    from loop4.policies.people import People
-
-    path = operations_of(settings) / "policies" / "people.yaml"
-    person = People.load(path).find_voter(
-        settings.token.reveal(), now_ms=time.time_ns() // 1_000_000
-    )
-    if person is None:
-        raise UsageError(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
-    return replace(event, requester=person.name)
+    return replace(event, requester=voter(settings.operations).name)
 
 
 async def _handle(settings: Settings, event: Event) -> Handled:

@@ -19,9 +19,9 @@ FACTS_SHOWN = (
     "runbook_match",
     "restarts_1h",
     "restart_budget_1h",
-    "artefact_known_good",
+    "known_good",
     "deploy_frozen",
-    "paused",
+    "fleet_paused",
 )
 
 
@@ -70,8 +70,8 @@ def _line(record: EvidenceRecord) -> Line | None:
             because = tuple(f"against it: {c}" for c in words(body.get("counter_evidence"))[:2])
         case "decision":
             return _decision(record)
-        case "vote":
-            what = _vote(body)
+        case "vote" | "approval_edited":
+            what = _vote(body) if record.kind == "vote" else _edit(body)
         case "approval_closed":
             what = f"request {body['approval_id']} was closed: {body['state']}"
             because = (str(body["reason"]),)
@@ -128,6 +128,11 @@ def _vote(body: Mapping[str, Json]) -> str:
     word = "approved" if body.get("approve") else "rejected"
     told = f"{body.get('person')} {word} request {body.get('approval_id')}"
     return told if body.get("accepted") else f"{told}; refused: {body.get('reason')}"
+
+
+def _edit(body: Mapping[str, Json]) -> str:
+    changes = ", ".join(f"{name} = {value}" for name, value in _mapping(body["changes"]).items())
+    return f"{body['person']} asks for {changes} in place of request {body['approval_id']}"
 
 
 def _checks(body: Mapping[str, Json]) -> tuple[str, ...]:

@@ -15,11 +15,11 @@ from loop4.cli.data_folder import DataOption, DbOption, JsonOption, open_ledger,
 from loop4.cli.fleet_options import (
     OperationsOption,
     RulesOption,
-    operations_of,
     session_for,
     settings_with,
     show,
 )
+from loop4.cli.voter import voter
 from loop4.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def command(
     from loop4.ledger.runner import runner_of
 
     settings = settings_with(data, operations, rules, db)
-    person = _person(settings)
+    person = voter(settings.operations)
     with open_ledger(data, db, read_only=False) as ledger:
         with ledger.read() as tx:
             event = _event(tx, name, person)
@@ -70,20 +70,6 @@ def command(
         as_json=as_json,
         text=f"{person.name} asks: {request['tool']} on {request['target']}\n{told}",
     )
-
-
-def _person(settings: Settings) -> Person:
-    from loop4.policies.people import People
-
-    if not settings.token:
-        raise UsageError("LOOP4_TOKEN is not set; set it to your token: you are who asks")
-    path = operations_of(settings) / "policies" / "people.yaml"
-    person = People.load(path).find_voter(
-        settings.token.reveal(), now_ms=time.time_ns() // 1_000_000
-    )
-    if person is None:
-        raise UsageError(f"the token in LOOP4_TOKEN belongs to nobody in {str(path)!r}")
-    return person
 
 
 def _event(tx: Tx, name: str, person: Person) -> Event:

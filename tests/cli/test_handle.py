@@ -78,7 +78,7 @@ def test_nobody_asks_without_a_token(watched: Desk) -> None:
 def test_a_token_of_nobody_is_refused(watched: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOP4_TOKEN", "not a token of anybody")
     code, err = watched.refused("handle", watched.write("r.json", request()))
-    assert code == 2
+    assert code == 1
     assert "belongs to nobody" in err
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from loop4.cli.main import main
+from loop4.cli.story import FACTS_SHOWN
 from loop4.lab.folder import make_operations
 from loop4.ledger import events, intents
 from loop4.ledger.ledger import Ledger
 from loop4.ledger.runner import RunnerLock, runner_of
+from loop4.policies.load import load_policy
 from loop4.policies.people import People, Person, render, token_digest
 from tests.graphs.conftest import Stage
 
@@ -124,7 +126,7 @@ def test_undo_asks_for_the_declared_inverse_in_the_persons_name_once(
     monkeypatch.delenv("LOOP4_TOKEN", raising=False)
     assert "LOOP4_TOKEN is not set" in told(capsys, "undo", act.action_id, *options, code=2)
     monkeypatch.setenv("LOOP4_TOKEN", "nobody's")
-    assert "belongs to nobody" in told(capsys, "undo", act.action_id, *options, code=2)
+    assert "belongs to nobody" in told(capsys, "undo", act.action_id, *options, code=1)
     monkeypatch.setenv("LOOP4_TOKEN", DANA)
     assert "expected one" in told(capsys, "undo", "abc", *options, code=2)
     assert "no world is set" in told(capsys, "undo", act.action_id, *options, code=2)
@@ -156,3 +158,7 @@ def test_undo_leaves_what_was_not_done_and_what_has_no_inverse(
     monkeypatch.setenv("LOOP4_TOKEN", DANA)
     text = told(capsys, "undo", "0" * 64, "--data", str(tmp_path), code=2)
     assert text.startswith("loop4: ")
+
+
+def test_every_fact_that_a_story_shows_is_one_of_the_gates() -> None:
+    assert set(FACTS_SHOWN) <= set(load_policy(None).facts)
