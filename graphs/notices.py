@@ -38,32 +38,35 @@ PRIMARY = ("primary",)
 
 
 def first_notices(
-    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
+    fleet: Fleet,
+    incident: Incident,
+    state: RunState,
+    writes: Sequence[Item],
+    *,
+    calls: bool = True,
+    texts: bool = True,
 ) -> list[Step]:
-    """SEV1 and SEV2: page, context package, customer draft, and the policy author's note, as one
-    batch.
+    """SEV1 and SEV2, as one batch: the `calls` that wake people (page, policy author's note), and
+    the `texts` that a model may word (context package, customer draft).
     """
-    return _batch(
-        [*_calls(fleet, incident, state, writes), *_texts(fleet, incident, state, writes)]
-    )
-
-
-def first_calls(
-    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
-) -> list[Step]:
-    """What of the first notices wakes people: it waits for no model."""
-    return _batch(_calls(fleet, incident, state, writes))
-
-
-def first_texts(
-    fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]
-) -> list[Step]:
-    """The rest of the first notices, which a model may word."""
-    return _batch(_texts(fleet, incident, state, writes))
-
-
-def _batch(items: Sequence[Item]) -> list[Step]:
-    return [Step(NOTIFY, tuple(items))] if items else []
+    rule = fleet.severity.rule(incident.severity)
+    if not rule.page:
+        return []
+    facts = _first_facts(fleet, incident, state, writes)
+    context = render_context(facts)
+    told: list[tuple[str, Rendered]] = []
+    if calls:
+        to = _people(fleet, incident, rule.page)
+        told.append(("oncall.page", render_page(facts, to=to, context_path=context.path)))
+        if facts.impact_bp and facts.targets_breached:
+            told.append(("incidents.notify", render_notification(facts, to=ROUTES)))
+    if texts and rule.context_package:
+        told.append(("incidents.write_context", context))
+    if texts and rule.customer_update and facts.impact_bp:
+        draft = render_customer_update(facts, product=_product(fleet))
+        told.append(("incidents.draft_customer_update", draft))
+    items = tuple(item_of("incident", tool, rendered, incident) for tool, rendered in told)
+    return [Step(NOTIFY, items)] if items else []
 
 
 def _first_facts(
@@ -82,39 +85,6 @@ def _first_facts(
     with fleet.ledger.read() as tx:
         of_this_run = intents.list_all(tx, run_id=state["run_id"])
     return replace(facts, update=facts.update - sum(a.tool in UPDATES for a in of_this_run))
-
-
-def _calls(fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]) -> list[Item]:
-    rule = fleet.severity.rule(incident.severity)
-    if not rule.page:
-        return []
-    facts = _first_facts(fleet, incident, state, writes)
-    page = render_page(
-        facts,
-        to=_people(fleet, incident, rule.page),
-        context_path=render_context(facts).path,
-    )
-    items = [item_of("incident", "oncall.page", page, incident)]
-    if facts.impact_bp and facts.targets_breached:
-        note = render_notification(facts, to=ROUTES)
-        items.append(item_of("incident", "incidents.notify", note, incident))
-    return items
-
-
-def _texts(fleet: Fleet, incident: Incident, state: RunState, writes: Sequence[Item]) -> list[Item]:
-    rule = fleet.severity.rule(incident.severity)
-    if not rule.page:
-        return []
-    facts = _first_facts(fleet, incident, state, writes)
-    items = []
-    if rule.context_package:
-        items.append(
-            item_of("incident", "incidents.write_context", render_context(facts), incident)
-        )
-    if rule.customer_update and facts.impact_bp:
-        draft = render_customer_update(facts, product=_product(fleet))
-        items.append(item_of("incident", "incidents.draft_customer_update", draft, incident))
-    return items
 
 
 def escalation_notices(fleet: Fleet, incident: Incident, state: RunState) -> list[Item]:

@@ -97,9 +97,9 @@ def _told_and_done(
     """Whom to tell and what to do. With a model the page goes out alone, before it is asked."""
     match state.get("paged", ""), state["asked"]:
         case "due", _:
-            return notices.first_calls(fleet, incident, state, writes)
+            return notices.first_notices(fleet, incident, state, writes, texts=False)
         case "done", 1:
-            told = notices.first_texts(fleet, incident, state, writes)
+            told = notices.first_notices(fleet, incident, state, writes, calls=False)
         case "", 1:
             told = notices.first_notices(fleet, incident, state, writes)
         case _:

@@ -14,10 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from loop4.evals.with_model import Pair, table
-from tests.cassettes.stories import RECORDINGS, planner_at, replay_story
+from tests.cassettes.stories import NOWHERE, RECORDINGS, planner_at, replay_story
 from tests.cassettes.tape import RECORD, RECORDED, tape
-
-NOWHERE = "http://127.0.0.1:9/v1"  # nothing listens here: all answers are on the cassettes
 
 
 def pair_of(name: str) -> Pair:

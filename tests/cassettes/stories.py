@@ -43,6 +43,7 @@ QUESTIONS = (
     "what did you do?",
     "what does the runbook say about a bad deploy?",
 )
+NOWHERE = "http://127.0.0.1:9/v1"  # nothing listens here: all answers are on the cassettes
 # a slow model on a busy machine is waited for; what stands in the prompts is not changed by it
 LIMITS = Limits(steps=2, answer_tokens=256, seconds=900.0, prose_seconds=900.0)
 

@@ -14,11 +14,18 @@ import pytest
 from loop4.evals.replay import Replay
 from loop4.evals.with_model import Pair, table
 from tests.cassettes.readable import deserialize, serialize
-from tests.cassettes.stories import KEY, QUESTIONS, RECORDINGS, chat_story, planner_at, replay_story
+from tests.cassettes.stories import (
+    KEY,
+    NOWHERE,
+    QUESTIONS,
+    RECORDINGS,
+    chat_story,
+    planner_at,
+    replay_story,
+)
 from tests.cassettes.tape import KEPT, RECORD, RECORDED, SYNTHETIC, tape
 
 STALE = "a prompt is not the recorded one; record anew with tests/cassettes/record.py"
-NOWHERE = "http://127.0.0.1:9/v1"  # nothing listens here: all answers are on the cassette
 CHAT = RECORDED / "chat.json"
 CASSETTES = sorted([*RECORDED.glob("*.json"), *SYNTHETIC.glob("*.json")])
 SECRETS = re.compile(
