@@ -1,7 +1,7 @@
 """`loop4 run` on the lab for many minutes: a seeded fault each two minutes, an on-call who answers
 over HTTP, and two kills with SIGKILL on the way.
 
-    python bench/soak.py [--minutes 20] [--seed 1] [--kills 2] [--json]
+    python bench/soak.py [--minutes 20] [--seed 1] [--kills 2] [--folder DIR] [--json]
 
 The fleet is a process of its own; this program only injects, votes with the on-call's token, kills
 and starts it again. Times are the injector's and the router's; acts and their effects are counted
@@ -84,10 +84,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="work here and keep everything")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="loop4-soak-") as folder:
-        report = soak(Path(folder), given.minutes * 60, given.seed, given.kills, say=not given.json)
+    with tempfile.TemporaryDirectory(prefix="loop4-soak-") as temporary:
+        folder = given.folder.resolve() if given.folder else Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = soak(folder, given.minutes * 60, given.seed, given.kills, say=not given.json)
     if given.json:
         print(json.dumps(report, indent=2))
     else:
@@ -140,8 +143,9 @@ def _course(
         if at and now_s >= at[0]:
             at.pop(0)
             name, drawn = _drawn(lab, SCENARIOS[len(faults) % len(SCENARIOS)], seed + len(faults))
+            before_ms = time.time_ns() // 1_000_000  # a fault may be in force when this returns
             plan = lab.inject(name, drawn, warm_up_s=0.0)
-            faults.append(Fault(plan, time.time_ns() // 1_000_000))
+            faults.append(Fault(plan, before_ms))
             _tell(say, now_s, f"fault {len(faults)}: {plan.scenario} ({plan.culprit})")
         if deaths and now_s >= deaths[0]:
             deaths.pop(0)
