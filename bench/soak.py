@@ -1,7 +1,7 @@
 """`loop4 run` on the lab for many minutes: a seeded fault each two minutes, an on-call who answers
 over HTTP, and two kills with SIGKILL on the way.
 
-    python bench/soak.py [--minutes 20] [--seed 1] [--kills 2] [--json]
+    python bench/soak.py [--minutes 20] [--seed 1] [--kills 2] [--folder DIR] [--json]
 
 The fleet is a process of its own; this program only injects, votes with the on-call's token, kills
 and starts it again. Times are the injector's and the router's; acts and their effects are counted
@@ -29,7 +29,7 @@ from loop4.lab.episode import onset_of
 from loop4.lab.folder import OperationsCopy, make_operations
 from loop4.lab.lab import Lab
 from loop4.lab.results import mitigated_at
-from loop4.lab.scenarios import Plan
+from loop4.lab.scenarios import Plan, draw
 from loop4.ledger import approvals, evidence, incidents, intents, runs
 from loop4.ledger.ledger import Ledger
 
@@ -38,6 +38,7 @@ FIRST_S = 15
 LAST_CALM_S = 100  # what the last fault gets
 ANSWER_S = 2.0
 POLL_S = 0.5
+SEEDS_TRIED = 100
 SCENARIOS = ("bad-deploy", "crash-loop", "dependency-change", "bad-deploy", "dependency-down")
 
 
@@ -83,10 +84,13 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="work here and keep everything")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="loop4-soak-") as folder:
-        report = soak(Path(folder), given.minutes * 60, given.seed, given.kills, say=not given.json)
+    with tempfile.TemporaryDirectory(prefix="loop4-soak-") as temporary:
+        folder = given.folder.resolve() if given.folder else Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = soak(folder, given.minutes * 60, given.seed, given.kills, say=not given.json)
     if given.json:
         print(json.dumps(report, indent=2))
     else:
@@ -138,9 +142,10 @@ def _course(
     while (now_s := time.monotonic() - began) < lasts_s:
         if at and now_s >= at[0]:
             at.pop(0)
-            name = SCENARIOS[len(faults) % len(SCENARIOS)]
-            plan = lab.inject(name, seed + len(faults), warm_up_s=0.0)
-            faults.append(Fault(plan, time.time_ns() // 1_000_000))
+            name, drawn = _drawn(lab, SCENARIOS[len(faults) % len(SCENARIOS)], seed + len(faults))
+            before_ms = time.time_ns() // 1_000_000  # a fault may be in force when this returns
+            plan = lab.inject(name, drawn, warm_up_s=0.0)
+            faults.append(Fault(plan, before_ms))
             _tell(say, now_s, f"fault {len(faults)}: {plan.scenario} ({plan.culprit})")
         if deaths and now_s >= deaths[0]:
             deaths.pop(0)
@@ -149,6 +154,20 @@ def _course(
             duty.start()
         _answer(duty, copy, seen, now_s, say=say)
         time.sleep(POLL_S)
+
+
+def _drawn(lab: Lab, name: str, seed: int) -> tuple[str, int]:
+    """The scenario with the first seed from here on whose fault can come into force.
+
+    After some deploys the replica that a seed draws is gone; when all of them are, a bad deploy
+    takes the place of the crash.
+    """
+    alive = lab.replicas()
+    for one in range(seed, seed + SEEDS_TRIED):
+        kind, _, culprit = draw(name, one).culprit.partition(":")
+        if kind != "instance" or culprit in alive:
+            return name, one
+    return "bad-deploy", seed
 
 
 def _answer(

@@ -150,6 +150,18 @@ class Lab:
             return []
         return [json.loads(line) for line in self.injector_log.read_text("utf-8").splitlines()]
 
+    def replicas(self) -> frozenset[str]:
+        """Names of the replicas that are ready now; a deploy makes new ones, names never return."""
+        tokens, ports = self._wiring.tokens, self._wiring.ports
+        inventory = _call("GET", ports.control, "/api/inventory", tokens.read)
+        workloads = inventory["workloads"] if isinstance(inventory, Mapping) else []
+        return frozenset(
+            str(instance["instance"])
+            for workload in (workloads if isinstance(workloads, list) else [])
+            for instance in workload["instances"]
+            if instance["state"] == "ready"
+        )
+
     def begin_fault(self, target: Target, profile: Profile, *, lasts_s: float = 0.0) -> None:
         """Put one fault in force, outside of any scenario."""
         body: Json = {
