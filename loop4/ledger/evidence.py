@@ -7,7 +7,6 @@ of the head kept elsewhere shows that.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -15,18 +14,16 @@ from typing import cast
 from sqlalchemy import ScalarSelect, Select, bindparam, func, insert, select
 from sqlalchemy.engine import RowMapping
 
-from loop4.canonical import canonical_bytes
 from loop4.domain import Json, JsonObject
 from loop4.errors import EvidenceError, LedgerError
 from loop4.ledger import redaction
+from loop4.ledger.chain import GENESIS, record_digest
 from loop4.ledger.jsontext import decode, decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import evidence, meta, sqlite_sequence
 from loop4.ledger.upsert import insert_or_update
 
-GENESIS = "0" * 64
 _HEAD = "evidence_head"
-_TEXTS = ("kind", "incident_id", "run_id", "action_id", "trace_id", "body")
 _BATCH = 1000
 
 
@@ -115,7 +112,7 @@ def append(
         "at_ms": at_ms,
         "body": text,
     }
-    columns["digest"] = _digest(columns)
+    columns["digest"] = record_digest(columns)
     tx.change(_INSERT, columns)
     _set_head(tx, _Head(head.seq + 1, str(columns["digest"]), head.count + 1))
     return _record(columns)
@@ -180,19 +177,11 @@ def redacted_words(tx: Tx, words: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _digest(columns: Mapping[str, str | int] | RowMapping) -> str:
-    # `body` goes in as its exact text: another spelling of the same JSON is a change too.
-    covered: dict[str, Json] = {
-        name: columns[name] for name in ("seq", "previous", "at_ms", *_TEXTS)
-    }
-    return hashlib.sha256(canonical_bytes(covered)).hexdigest()
-
-
 def _problem(row: RowMapping, seq: int, previous: str) -> str:
     if row["seq"] != seq:
         return f"evidence record {seq} is missing (the next one found is {row['seq']})"
     try:
-        expected = _digest(row)
+        expected = record_digest(row)
     except ValueError:
         return f"evidence record {seq} was changed: a column holds what the ledger never writes"
     if row["digest"] != expected:

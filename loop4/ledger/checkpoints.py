@@ -1,0 +1,295 @@
+"""Signed checkpoints of the evidence: kept in the ledger, and copied to a second place.
+
+A hash chain alone cannot show that its end was cut, and who owns the database can rebuild it as a
+whole. A signed head that lies where that person cannot write shows both. The second place is a
+folder outside the data folder: a mount, a clone that is pushed, a synced bucket.
+
+Signing reads only what is new: the peaks of the tree are kept beside the last checkpoint and count
+only if they give its signed root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from loop4.canonical import canonical_bytes
+from loop4.errors import EvidenceError, InputError, LedgerError, UsageError
+from loop4.ledger.chain import leaf_of
+from loop4.ledger.durable_file import replacing
+from loop4.ledger.jsontext import decode, encode, parse_strictly
+from loop4.ledger.ledger import Ledger, Tx
+from loop4.ledger.schema import checkpoints, evidence, meta
+from loop4.ledger.signing import PublicKey, Signer
+from loop4.ledger.statements import Checkpoint, checkpoint_from, sign_checkpoint
+from loop4.ledger.tree import Range
+
+_PEAKS = "evidence_peaks"
+_FILE_BYTES = 4096  # a checkpoint has 400
+_BATCH = 10_000
+
+_VALUE = select(meta.c.value).where(meta.c.key == bindparam("of"))
+_LENGTH = select(func.coalesce(func.max(evidence.c.seq), 0).label("n"))
+_DIGESTS = (
+    select(evidence.c.seq, evidence.c.digest)
+    .where(evidence.c.seq > bindparam("after"))
+    .order_by(evidence.c.seq)
+    .limit(_BATCH)
+)
+_ALL = select(checkpoints).order_by(checkpoints.c.size)
+_LATEST = select(checkpoints).order_by(checkpoints.c.size.desc()).limit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorReport:
+    """What comparing the chain with its signed heads found. `problem` is empty if all is well.
+
+    `in_ledger` and `copies` say how many heads were compared, `latest` is the largest good one.
+    """
+
+    problem: str
+    in_ledger: int
+    copies: int
+    latest: Checkpoint | None
+
+
+def origin(tx: Tx) -> str:
+    """Return the name of this ledger in all that it signs. It does not change and tells nothing."""
+    row = tx.row(_VALUE, {"of": "salt"})
+    if row is None or not row["value"]:
+        raise EvidenceError("the ledger has lost its salt; restore the file from a copy")
+    return "loop4-" + hmac.new(row["value"].encode(), b"origin", hashlib.sha256).hexdigest()[:32]
+
+
+def checkpoint_if_due(
+    ledger: Ledger, signer: Signer, now_ms: int, every_s: int, *, folder: Path | None = None
+) -> Checkpoint | None:
+    """Sign the chain as it stands if the last signing is `every_s` away; None if nothing was due.
+
+    Nothing is due while no record is new. A clock that jumped back by more than `every_s` is no
+    reason to wait. With a `folder`, a copy that is missing there is written in any case.
+    """
+    with ledger.read() as tx:
+        last, length = latest(tx), _length(tx)
+    if last is not None and abs(now_ms - last.at_ms) < every_s * 1000 and length >= last.size:
+        if folder is not None:
+            copy_to(folder, last)
+        return None
+    signed = checkpoint_now(ledger, signer, now_ms, folder=folder)
+    return None if signed is None or signed == last else signed
+
+
+def checkpoint_now(
+    ledger: Ledger, signer: Signer, now_ms: int, *, folder: Path | None = None
+) -> Checkpoint | None:
+    """Sign the chain as it stands, store that, copy it to `folder`, and return it.
+
+    Without new records it is the last checkpoint; None for an empty chain. Raises EvidenceError,
+    with nothing signed, if the chain no longer is what the last checkpoint signed and more.
+    """
+    with ledger.read() as tx:
+        last, name = latest(tx), origin(tx)
+        grown = grown_range(tx, last, signer.public)
+    if not grown.size:
+        return None
+    if last is None or grown.size > last.size:
+        signed = sign_checkpoint(signer, name, grown.size, grown.root(), now_ms)
+        with ledger.transaction() as tx:
+            last = latest(tx)
+            if last is None or last.size < signed.size:
+                _put(tx, signed, grown)
+                last = signed
+    if folder is not None:
+        copy_to(folder, last)
+    return last
+
+
+def grown_range(tx: Tx, last: Checkpoint | None, key: PublicKey | None) -> Range:
+    """Return the tree of the whole chain.
+
+    Starts from the stored peaks if they give the root of `last` and `key` signed that, else from
+    the first record. Raises EvidenceError if the chain is not what `last` says and more.
+    """
+    if last is not None and _length(tx) < last.size:
+        raise EvidenceError(
+            f"the chain has {_length(tx)} records, but {last.size} were signed before: it was "
+            "rolled back; nothing is signed over it, run `loop4 evidence verify`"
+        )
+    grown = _trusted(tx, last, key) or Range()
+    for leaf in leaves(tx, after=grown.size):
+        grown.append(leaf)
+        if last is not None and grown.size == last.size and grown.root().hex() != last.root:
+            raise EvidenceError(
+                f"the first {last.size} records are not those that were signed before; "
+                "nothing is signed over them, run `loop4 evidence verify`"
+            )
+    return grown
+
+
+def leaves(tx: Tx, *, after: int = 0) -> Iterator[bytes]:
+    """Yield the leaf hashes of all records after that sequence, in order.
+
+    Raises EvidenceError at the first that is missing or damaged.
+    """
+    seq = after
+    while batch := tx.rows(_DIGESTS, {"after": seq}):
+        for row in batch:
+            seq += 1
+            if row["seq"] != seq:
+                raise EvidenceError(f"evidence record {seq} is missing")
+            try:
+                yield leaf_of(row["digest"])
+            except (TypeError, ValueError) as error:
+                raise EvidenceError(f"evidence record {seq} has no digest") from error
+
+
+def latest(tx: Tx) -> Checkpoint | None:
+    """Return the checkpoint of the longest chain, or None."""
+    found = _read(tx, tx.rows(_LATEST))
+    return found[0] if found else None
+
+
+def list_all(tx: Tx) -> tuple[Checkpoint, ...]:
+    """Return all checkpoints of the ledger, shortest first."""
+    return _read(tx, tx.rows(_ALL))
+
+
+def second_place(folder: Path, data: Path) -> Path:
+    """Return `folder` if it can be the second place for that data folder. Raises UsageError.
+
+    It must exist: a mount that is missing must not be replaced by a folder on the same disk.
+    """
+    if not folder.is_dir():
+        raise UsageError(
+            f"checkpoints folder {str(folder)!r} does not exist; make it, or mount what it stands "
+            "for"
+        )
+    if folder.resolve().is_relative_to(data.resolve()):
+        raise UsageError(
+            f"checkpoints folder {str(folder)!r} lies in the data folder; a copy beside the "
+            "original proves nothing, name a place that whoever owns the data cannot write"
+        )
+    return folder
+
+
+def copy_to(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint into the second place, synced, unless it is there. Returns the file."""
+    path = folder / f"{checkpoint.origin}-{checkpoint.size:012}-{checkpoint.root[:8]}.json"
+    if not path.exists():
+        with replacing(path) as file:
+            file.write(canonical_bytes(checkpoint.as_json()) + b"\n")
+    return path
+
+
+def read_file(path: Path) -> Checkpoint:
+    """Return the checkpoint of a file. Raises InputError for anything else."""
+    try:
+        with path.open("rb") as file:
+            body = file.read(_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{str(path)!r} cannot be read ({reason}); expected a checkpoint") from (
+            error
+        )
+    if len(body) > _FILE_BYTES:
+        raise InputError(f"{str(path)!r} is no checkpoint: more than {_FILE_BYTES} bytes")
+    return checkpoint_from(parse_strictly(body, repr(str(path))), repr(str(path)))
+
+
+def copies_in(folder: Path, name: str) -> tuple[tuple[str, Checkpoint], ...]:
+    """Return file and checkpoint for each copy of the ledger `name`, shortest chain first."""
+    return tuple((str(path), read_file(path)) for path in sorted(folder.glob(f"{name}-*.json")))
+
+
+def compare(
+    tx: Tx, key: PublicKey | None, copies: Iterable[tuple[str, Checkpoint]] = ()
+) -> AnchorReport:
+    """Compare the chain with every checkpoint of the ledger and with the copies given.
+
+    Without a key, signatures are not checked: then a checkpoint shows mistakes, not an attacker.
+    """
+    stored, given, name = list_all(tx), tuple(copies), origin(tx)
+    heads = [(f"checkpoint of {c.size} records in the ledger", c) for c in stored]
+    heads += [(f"checkpoint {where!r}", c) for where, c in given]
+    heads.sort(key=lambda head: head[1].size)
+    grown, rest, good = Range(), leaves(tx), None
+    for where, head in heads:
+        fault = "it is of another ledger" if head.origin != name else ""
+        fault = fault or (head.fault(key) if key else "")
+        if not fault:
+            _extend(grown, rest, head.size)
+            fault = _difference(head, grown)
+        if fault:
+            return AnchorReport(f"{where}: {fault}", len(stored), len(given), good)
+        good = head
+    return AnchorReport("", len(stored), len(given), good)
+
+
+def _extend(grown: Range, rest: Iterator[bytes], size: int) -> None:
+    while grown.size < size:
+        leaf = next(rest, None)
+        if leaf is None:
+            return
+        grown.append(leaf)
+
+
+def _difference(head: Checkpoint, grown: Range) -> str:
+    if grown.size < head.size:
+        return (
+            f"it signs {head.size} records, the chain has {grown.size}: its end was cut or it was "
+            "rolled back"
+        )
+    if grown.root().hex() != head.root:
+        return f"the first {head.size} records are not those that it signs: the chain was rebuilt"
+    return ""
+
+
+def _length(tx: Tx) -> int:
+    row = tx.row(_LENGTH)
+    return int(row["n"]) if row else 0
+
+
+def _read(tx: Tx, rows: Sequence[RowMapping]) -> tuple[Checkpoint, ...]:
+    if not rows:
+        return ()
+    name = origin(tx)
+    return tuple(
+        Checkpoint(
+            name, row["size"], row["root"], row["at_ms"], row["key_id"], row["signature"]
+        )
+        for row in rows
+    )
+
+
+def _put(tx: Tx, signed: Checkpoint, grown: Range) -> None:
+    row = insert(checkpoints).values(
+        size=signed.size,
+        root=signed.root,
+        key_id=signed.key_id,
+        signature=signed.signature,
+        at_ms=signed.at_ms,
+    )
+    tx.change(row)
+    peaks = encode([peak.hex() for peak in grown.peaks], "the peaks of the evidence")
+    if not tx.change(update(meta).where(meta.c.key == _PEAKS).values(value=peaks)):
+        tx.change(insert(meta).values(key=_PEAKS, value=peaks))
+
+
+def _trusted(tx: Tx, last: Checkpoint | None, key: PublicKey | None) -> Range | None:
+    """The tree at `last`, if what is stored of it gives the root that our own key signed."""
+    row = tx.row(_VALUE, {"of": _PEAKS})
+    if row is None or last is None or key is None or last.fault(key):
+        return None
+    try:
+        stored = decode(row["value"], "the peaks of the evidence")
+        peaks = [bytes.fromhex(str(peak)) for peak in stored] if isinstance(stored, list) else []
+        grown = Range(last.size, peaks)
+    except (LedgerError, ValueError):
+        return None
+    return grown if grown.root().hex() == last.root else None
