@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from loop4.canonical import canonical_bytes
 from loop4.domain import Json
 from loop4.ledger import tree
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import RowMapping
 
 GENESIS = "0" * 64
 NUMBERS = ("seq", "at_ms")
@@ -16,7 +20,7 @@ COVERED = ("seq", "previous", "at_ms", *TEXTS)
 COLUMNS = (*COVERED, "digest")
 
 
-def record_digest(columns: Mapping[str, str | int]) -> str:
+def record_digest(columns: Mapping[str, str | int] | RowMapping) -> str:
     """Return the digest of a record: SHA-256 over every column but itself, as RFC 8785 JSON.
 
     `body` goes in as its exact text: another spelling of the same JSON is a change too. Raises

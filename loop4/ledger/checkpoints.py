@@ -260,9 +260,7 @@ def _read(tx: Tx, rows: Sequence[RowMapping]) -> tuple[Checkpoint, ...]:
         return ()
     name = origin(tx)
     return tuple(
-        Checkpoint(
-            name, row["size"], row["root"], row["at_ms"], row["key_id"], row["signature"]
-        )
+        Checkpoint(name, row["size"], row["root"], row["at_ms"], row["key_id"], row["signature"])
         for row in rows
     )
 
