@@ -68,7 +68,8 @@ def verify(
         Path | None, typer.Option("--export", metavar="FILE", help="Check this export instead.")
     ] = None,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="PUB", help="Public key of who signed.")
+        list[Path] | None,
+        typer.Option("--key", metavar="PUB", help="Public key of who signed; repeatable."),
     ] = None,
     checkpoint: Annotated[
         list[Path] | None,
@@ -88,32 +89,32 @@ def verify(
 
     anchors = dict(_anchor(text) for text in anchor or ())
     if export is not None:
-        if key is None:
+        if not key:
             raise UsageError("--export needs --key, the public key of who signed it")
         if anchors or data is not None or db is not None:
             raise UsageError("--export is checked alone; leave out --anchor, --data and --db")
         evidence_signed.verify_export(export, key, checkpoint or [], as_json=as_json)
         return
-    public = evidence_signed.known_public_key(key)
+    public = evidence_signed.known_public_keys(key or [])
     with open_ledger(data, db) as ledger, ledger.read() as tx:
         report = evidence.verify(tx, anchors)
         signed = _compare(tx, public, checkpoint or [], data, is_whole=report.ok)
     problem = report.problem or signed.problem
     if as_json:
-        typer.echo(json.dumps(_verified_json(report, signed, public is not None), indent=2))
+        typer.echo(json.dumps(_verified_json(report, signed, bool(public)), indent=2))
         if problem:
             raise typer.Exit(1)
         return
     if problem:
         raise EvidenceError(plain(f"{problem}; the evidence in this ledger was altered"))
     typer.echo(f"evidence ok: {report.records} records, every column as it was written")
-    for line in _signed_lines(signed, public is not None):
+    for line in _signed_lines(signed, bool(public)):
         typer.echo(line)
     typer.echo(f"anchor {report.records}:{report.head}")
 
 
 def _compare(
-    tx: Tx, public: PublicKey | None, kept: list[Path], data: Path | None, *, is_whole: bool
+    tx: Tx, public: list[PublicKey], kept: list[Path], data: Path | None, *, is_whole: bool
 ) -> AnchorReport:
     """A chain that is broken in itself is compared with nothing: its first fault is told."""
     from loop4.ledger import checkpoints

@@ -119,15 +119,15 @@ def export(
     typer.echo(f"signed {told(done.checkpoint)}")
 
 
-def verify_export(path: Path, public_key: Path, kept: list[Path], *, as_json: bool) -> None:
+def verify_export(path: Path, public_keys: list[Path], kept: list[Path], *, as_json: bool) -> None:
     """Check an export and print what it is worth; exit 1 and name what was done to it, if any."""
     from loop4.errors import EvidenceError
     from loop4.ledger import checkpoints, signing
     from loop4.ledger.export_check import check_export
 
-    key = signing.load_public_key(public_key)
+    keys = [signing.load_public_key(file) for file in public_keys]
     given = [(f"checkpoint {str(file)!r}", checkpoints.read_file(file)) for file in kept]
-    report = check_export(path, key, given)
+    report = check_export(path, keys, given)
     if as_json:
         typer.echo(json.dumps(_export_json(report), indent=2))
         if report.tampering is not None:
@@ -158,15 +158,15 @@ def load_signing_key(path: Path | None) -> Signer:
     return load_signer(path)
 
 
-def known_public_key(path: Path | None) -> PublicKey | None:
-    """Return the public key given, else that of the settings' private key, None for neither."""
+def known_public_keys(paths: list[Path]) -> list[PublicKey]:
+    """Return the public keys given, else that of the settings' private key, if there is one."""
     from loop4.ledger.signing import load_public_key, load_signer
     from loop4.settings import load_settings
 
-    if path is not None:
-        return load_public_key(path)
+    if paths:
+        return [load_public_key(path) for path in paths]
     private = load_settings().signing_key
-    return load_signer(private).public if private is not None else None
+    return [load_signer(private).public] if private is not None else []
 
 
 def told(checkpoint: Checkpoint) -> str:

@@ -208,11 +208,12 @@ def copies_in(folder: Path, name: str) -> tuple[tuple[str, Checkpoint], ...]:
 
 
 def compare(
-    tx: Tx, key: PublicKey | None, copies: Iterable[tuple[str, Checkpoint]] = ()
+    tx: Tx, keys: Sequence[PublicKey], copies: Iterable[tuple[str, Checkpoint]] = ()
 ) -> AnchorReport:
     """Compare the chain with every checkpoint of the ledger and with the copies given.
 
-    Without a key, signatures are not checked: then a checkpoint shows mistakes, not an attacker.
+    Each must be signed with one of the keys. Without a key, signatures are not checked: then a
+    checkpoint shows mistakes, not an attacker.
     """
     stored, given, name = list_all(tx), tuple(copies), origin(tx)
     heads = [(f"checkpoint of {c.size} records in the ledger", c) for c in stored]
@@ -221,7 +222,7 @@ def compare(
     grown, rest, good = Range(), leaves(tx), None
     for where, head in heads:
         fault = "it is of another ledger" if head.origin != name else ""
-        fault = fault or (head.fault(key) if key else "")
+        fault = fault or (head.fault(*keys) if keys else "")
         if not fault:
             _extend(grown, rest, head.size)
             fault = _difference(head, grown)

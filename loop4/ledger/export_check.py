@@ -53,9 +53,9 @@ class ExportReport:
 
 
 def check_export(
-    path: Path, key: PublicKey, kept: Sequence[tuple[str, Checkpoint]] = ()
+    path: Path, keys: Sequence[PublicKey], kept: Sequence[tuple[str, Checkpoint]] = ()
 ) -> ExportReport:
-    """Read an export once and say whether it is what the owner of the key signed, and if not, how.
+    """Read an export once; say whether an owner of these keys signed it so, or what was done to it.
 
     `kept` are checkpoints that the reader has from elsewhere, with what to call them. Raises
     InputError for a file that is no evidence export and for a checkpoint of another ledger.
@@ -65,7 +65,7 @@ def check_export(
             lines = read_lines(iter(lambda: file.readline(LINE_BYTES + 1), b""), str(path))
             header = read_header(next(lines, None), str(path))
             reader = _Whole(kept) if not header.incident_id else _Incident(header.incident_id)
-            return _checked(reader, lines, header, key, kept)
+            return _checked(reader, lines, header, keys, kept)
     except OSError as error:
         raise InputError(
             f"{str(path)!r} cannot be read ({error.strerror or error}); expected an export of "
@@ -77,14 +77,14 @@ def _checked(
     reader: _Whole | _Incident,
     lines: Iterator[Line],
     header: Header,
-    key: PublicKey,
+    keys: Sequence[PublicKey],
     kept: Sequence[tuple[str, Checkpoint]],
 ) -> ExportReport:
     signed = None
     try:
         for where, checkpoint in kept:
-            _check_kept(where, checkpoint, header, key)
-        signed = _read_all(reader, lines, header, key)
+            _check_kept(where, checkpoint, header, keys)
+        signed = _read_all(reader, lines, header, keys)
         reader.finish(signed)
         agreeing = reader.compare(signed, kept)
     except Fault as fault:
@@ -102,12 +102,12 @@ def _checked(
 
 
 def _read_all(
-    reader: _Whole | _Incident, lines: Iterator[Line], header: Header, key: PublicKey
+    reader: _Whole | _Incident, lines: Iterator[Line], header: Header, keys: Sequence[PublicKey]
 ) -> Checkpoint:
     for line in lines:
         if set(line.fields) == {CHECKPOINT}:
             signed = read_statement(checkpoint_from, line, CHECKPOINT)
-            _check_signature(signed, "the checkpoint at the end", header, key, line.number)
+            _check_signature(signed, "the checkpoint at the end", header, keys, line.number)
             after = next(lines, None)
             if after is not None:
                 raise Fault(
@@ -118,7 +118,7 @@ def _read_all(
             return signed
         if set(line.fields) == {EXCERPT} and isinstance(reader, _Incident):
             word = read_statement(excerpt_from, line, EXCERPT)
-            _check_signature(word, "the word on the excerpt", header, key, line.number)
+            _check_signature(word, "the word on the excerpt", header, keys, line.number)
             reader.word = word
             continue
         reader.take(line, lines)
@@ -321,19 +321,23 @@ def _misplaced(seq: int, expected: int, line: Line, rest: Iterator[Line]) -> Fau
 
 
 def _check_signature(
-    signed: Checkpoint | Excerpt, what: str, header: Header, key: PublicKey, line: int
+    signed: Checkpoint | Excerpt, what: str, header: Header, keys: Sequence[PublicKey], line: int
 ) -> None:
-    fault = signed.fault(key)
+    fault = signed.fault(*keys)
     if fault:
-        how = Tampering.FORGED if signed.key_id == key.key_id else Tampering.OTHER_KEY
+        is_known = any(key.key_id == signed.key_id for key in keys)
+        how = Tampering.FORGED if is_known else Tampering.OTHER_KEY
         raise Fault(how, f"{what}: {fault}", line=line)
     if (signed.origin, signed.key_id) != (header.origin, header.key_id):
         raise Fault(Tampering.FORGED, f"{what} is of another ledger or key than the first line")
 
 
-def _check_kept(where: str, checkpoint: Checkpoint, header: Header, key: PublicKey) -> None:
-    if checkpoint.fault(key):
-        raise InputError(f"{where}: {checkpoint.fault(key)}; it proves nothing")
+def _check_kept(
+    where: str, checkpoint: Checkpoint, header: Header, keys: Sequence[PublicKey]
+) -> None:
+    fault = checkpoint.fault(*keys)
+    if fault:
+        raise InputError(f"{where}: {fault}; it proves nothing")
     if checkpoint.origin != header.origin:
         raise InputError(
             f"{where} is of ledger {checkpoint.origin!r}, the export of {header.origin!r}"

@@ -7,7 +7,7 @@ kind in front keeps a signature over one from passing for the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from loop4.canonical import canonical_bytes
@@ -35,9 +35,9 @@ class Checkpoint:
     key_id: str
     signature: str
 
-    def fault(self, key: PublicKey) -> str:
-        """Say what is wrong with the signature; empty if nothing is."""
-        return _fault(key, self.key_id, _message("checkpoint", _head(self)), self.signature)
+    def fault(self, *keys: PublicKey) -> str:
+        """Say what is wrong with the signature; empty if one of these keys made it."""
+        return _fault(keys, self.key_id, _message("checkpoint", _head(self)), self.signature)
 
     def as_json(self) -> dict[str, Json]:
         """Return the fields as they stand in a file."""
@@ -60,9 +60,9 @@ class Excerpt:
     key_id: str
     signature: str
 
-    def fault(self, key: PublicKey) -> str:
-        """Say what is wrong with the signature; empty if nothing is."""
-        return _fault(key, self.key_id, _message("excerpt", _selection(self)), self.signature)
+    def fault(self, *keys: PublicKey) -> str:
+        """Say what is wrong with the signature; empty if one of these keys made it."""
+        return _fault(keys, self.key_id, _message("excerpt", _selection(self)), self.signature)
 
     def as_json(self) -> dict[str, Json]:
         """Return the fields as they stand in a file."""
@@ -169,9 +169,11 @@ def _message(kind: str, fields: JsonObject) -> bytes:
     return f"loop4/{kind}/v1\n".encode() + canonical_bytes(fields)
 
 
-def _fault(key: PublicKey, key_id: str, message: bytes, signature: str) -> str:
-    if key_id != key.key_id:
-        return f"it is signed with another key ({key_id[:12]}, expected {key.key_id[:12]})"
+def _fault(keys: Sequence[PublicKey], key_id: str, message: bytes, signature: str) -> str:
+    key = next((key for key in keys if key.key_id == key_id), None)
+    if key is None:
+        known = " or ".join(key.key_id[:12] for key in keys)
+        return f"it is signed with another key ({key_id[:12]}, expected {known})"
     if not key.is_signed(message, signature):
         return "its signature does not fit: what was signed was changed, or the key is not theirs"
     return ""
