@@ -20,6 +20,7 @@ from loop4.ledger import redaction
 from loop4.ledger.chain import GENESIS, record_digest
 from loop4.ledger.jsontext import decode, decode_object, encode
 from loop4.ledger.ledger import Tx
+from loop4.ledger.prepared import Prepared
 from loop4.ledger.schema import evidence, meta, sqlite_sequence
 from loop4.ledger.upsert import insert_or_update
 
@@ -34,16 +35,18 @@ def _meta_value(key: str) -> ScalarSelect[str]:
 # Built once: `append` is the hot path of the ledger, and building a statement costs more than
 # running it.
 _LAST = select(evidence.c.seq, evidence.c.digest).order_by(evidence.c.seq.desc()).limit(1)
-_END = select(
-    _meta_value(_HEAD).label("head"),
-    _meta_value("salt").label("salt"),
-    _LAST.with_only_columns(evidence.c.seq).scalar_subquery().label("seq"),
-    _LAST.with_only_columns(evidence.c.digest).scalar_subquery().label("digest"),
+_END = Prepared(
+    select(
+        _meta_value(_HEAD),
+        _meta_value("salt"),
+        _LAST.with_only_columns(evidence.c.seq).scalar_subquery(),
+        _LAST.with_only_columns(evidence.c.digest).scalar_subquery(),
+    )
 )
-_INSERT = insert(evidence)
+_INSERT = Prepared(insert(evidence))
 _ALL = select(evidence).order_by(evidence.c.seq)
 _OF = _ALL.where(evidence.c.incident_id == bindparam("of"))
-_PUT_HEAD = insert_or_update(meta, "key", changing=["value"])
+_PUT_HEAD = Prepared(insert_or_update(meta, "key", changing=["value"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +214,17 @@ def _check_end(tx: Tx, seq: int, last_digest: str, anchored: int) -> tuple[int, 
 
 def _end_of_chain(tx: Tx) -> tuple[_Head, bytes]:
     """The head, checked against the last record, and the salt: one query, for `append` is hot."""
-    row = tx.row(_END)
-    head = _parse_head(row["head"] if row else None, is_empty=row is None or row["seq"] is None)
-    found = (row["seq"], row["digest"]) if row and row["seq"] is not None else (0, GENESIS)
+    ((text, salt, seq, digest),) = tx.tuples(_END)
+    found = (seq, digest) if seq is not None else (0, GENESIS)
+    if isinstance(seq, int) and text == _head_text(seq, str(digest)):
+        return _Head(seq, str(digest), seq), _salt(salt)
+    head = _parse_head(text, is_empty=seq is None)
     if found != (head.seq, head.digest):
         raise EvidenceError(
             f"evidence record {head.seq} is not the one that was written last; "
             "nothing is added to a broken chain: run `loop4 evidence verify`"
         )
-    return head, _salt(row["salt"] if row else None)
+    return head, _salt(salt)
 
 
 def _head(tx: Tx) -> _Head:
@@ -227,26 +232,34 @@ def _head(tx: Tx) -> _Head:
     return _parse_head(row["head"] if row else None, is_empty=_count(tx) == 0)
 
 
-def _parse_head(text: str | None, *, is_empty: bool) -> _Head:
+def _parse_head(text: str | int | None, *, is_empty: bool) -> _Head:
     if text is None and is_empty:
         return _Head(0, GENESIS, 0)
     if text is None:
         raise EvidenceError("the head of the evidence chain is gone")
-    match decode(text, "the head of the evidence chain"):
+    match decode(str(text), "the head of the evidence chain"):
         case {"seq": int(seq), "digest": str(digest), "count": int(count)}:
             return _Head(seq, digest, count)
     raise EvidenceError(f"the head of the evidence chain was changed: {text!r}")
 
 
-def _salt(text: str | None) -> bytes:
-    if not text:
+def _salt(text: str | int | None) -> bytes:
+    if not isinstance(text, str) or not text:
         raise EvidenceError("the ledger has lost its salt; restore the file from a copy")
     return text.encode()
 
 
 def _set_head(tx: Tx, head: _Head) -> None:
-    value = encode({"seq": head.seq, "digest": head.digest, "count": head.count}, "the head")
+    if head.count == head.seq:
+        value = _head_text(head.seq, head.digest)
+    else:
+        value = encode({"seq": head.seq, "digest": head.digest, "count": head.count}, "the head")
     tx.change(_PUT_HEAD, {"key": _HEAD, "value": value})
+
+
+def _head_text(seq: int, digest: str) -> str:
+    """The canonical text of the head of a sound chain: as many records as the last one's number."""
+    return f'{{"count":{seq},"digest":"{digest}","seq":{seq}}}'
 
 
 def _count(tx: Tx) -> int:
