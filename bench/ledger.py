@@ -115,11 +115,17 @@ def _bare(log: int, size: int, count: int) -> None:
 
 
 def _append(ledger: Ledger, body: dict[str, Json], count: int, *, each: int) -> None:
+    number = 10_000
     for _ in range(count // each):
         with ledger.transaction() as tx:
             for _ in range(each):
+                number += 1
+                own: dict[str, Json] = {
+                    **body,
+                    "target": f"orders-v2-{number}",
+                }  # none like another
                 evidence.append(
-                    tx, "decision", "INC-2026-001", "run-1", body, at_ms=1_790_000_000_000
+                    tx, "decision", "INC-2026-001", "run-1", own, at_ms=1_790_000_000_000
                 )
 
 

@@ -60,8 +60,8 @@ def request(
 ) -> bool:
     """Store a pending request. False: it is stored already, unchanged (a node runs again).
 
-    `payload` is what the person is shown. Raises LedgerError if the id stands for another action,
-    or if the request could be met by nobody or by no vote.
+    `payload` is what the person is shown; secrets in it become hashes. Raises LedgerError if the id
+    stands for another action, or if the request could be met by nobody or by no vote.
     """
     if approval.state is not ApprovalState.PENDING or approval.votes:
         raise LedgerError(f"approval {approval.approval_id!r} must be requested pending, unvoted")
@@ -90,7 +90,7 @@ def request(
             need=approval.need,
             requested_ms=approval.requested_ms,
             expires_ms=approval.expires_ms,
-            payload=encode(payload, f"approval {approval.approval_id!r}"),
+            payload=encode(evidence.redacted(tx, payload), f"approval {approval.approval_id!r}"),
         )
     )
     return True
@@ -276,7 +276,7 @@ def _close_open(tx: Tx, approval_id: str, state: ApprovalState, reason: str, now
 
 
 def _close(tx: Tx, known: Request, state: ApprovalState, reason: str, now_ms: int) -> None:
-    approval = known.approval
+    approval, reason = known.approval, evidence.redacted_text(tx, reason)
     tx.change(
         update(approvals)
         .where(approvals.c.approval_id == approval.approval_id)

@@ -43,6 +43,7 @@ _END = Prepared(
         _LAST.with_only_columns(evidence.c.digest).scalar_subquery(),
     )
 )
+_SALT = Prepared(select(_meta_value("salt")))
 _INSERT = Prepared(insert(evidence))
 _ALL = select(evidence).order_by(evidence.c.seq)
 _OF = _ALL.where(evidence.c.incident_id == bindparam("of"))
@@ -102,8 +103,8 @@ def append(
     Raises EvidenceError if the end of the chain is not what was written last: nothing is added to
     a broken chain.
     """
-    head, salt = _end_of_chain(tx)
-    text = encode(redaction.redact(body, salt), f"evidence of kind {kind!r}")
+    head, grain = _end_of_chain(tx)
+    text = encode(redaction.redact(body, grain), f"evidence of kind {kind!r}")
     columns: dict[str, str | int] = {
         "seq": head.seq + 1,
         "previous": head.digest,
@@ -165,18 +166,27 @@ def get(tx: Tx, seq: int) -> EvidenceRecord | None:
 
 def redacted(tx: Tx, value: JsonObject) -> JsonObject:
     """Return `value` with its secrets replaced by hashes under this ledger's salt."""
-    row = tx.row(select(_meta_value("salt").label("salt")))
-    masked = redaction.redact(value, _salt(row["salt"] if row else None))
+    masked = redaction.redact(value, salt(tx))
     return masked if isinstance(masked, dict) else {}
+
+
+def redacted_text(tx: Tx, text: str) -> str:
+    """Return one text with its secrets replaced by hashes under this ledger's salt."""
+    return redaction.redact_text(text, salt(tx))
+
+
+def salt(tx: Tx) -> bytes:
+    """Return what this ledger puts before each secret that it hashes; it stays in the ledger."""
+    ((found,),) = tx.tuples(_SALT)
+    return _salt(found)
 
 
 def redacted_words(tx: Tx, words: Mapping[str, str]) -> dict[str, str]:
     """Return words from outside, by name, with secrets and addresses as salted hashes."""
-    row = tx.row(select(_meta_value("salt").label("salt")))
-    salt = _salt(row["salt"] if row else None)
+    grain = salt(tx)
     return {
-        name: redaction.redact_outside(str(text), salt)
-        for name, text in cast("Mapping[str, Json]", redaction.redact(dict(words), salt)).items()
+        name: redaction.redact_outside(str(text), grain)
+        for name, text in cast("Mapping[str, Json]", redaction.redact(dict(words), grain)).items()
     }
 
 
@@ -214,17 +224,17 @@ def _check_end(tx: Tx, seq: int, last_digest: str, anchored: int) -> tuple[int, 
 
 def _end_of_chain(tx: Tx) -> tuple[_Head, bytes]:
     """The head, checked against the last record, and the salt: one query, for `append` is hot."""
-    ((text, salt, seq, digest),) = tx.tuples(_END)
+    ((text, grain, seq, digest),) = tx.tuples(_END)
     found = (seq, digest) if seq is not None else (0, GENESIS)
     if isinstance(seq, int) and text == _head_text(seq, str(digest)):
-        return _Head(seq, str(digest), seq), _salt(salt)
+        return _Head(seq, str(digest), seq), _salt(grain)
     head = _parse_head(text, is_empty=seq is None)
     if found != (head.seq, head.digest):
         raise EvidenceError(
             f"evidence record {head.seq} is not the one that was written last; "
             "nothing is added to a broken chain: run `loop4 evidence verify`"
         )
-    return head, _salt(salt)
+    return head, _salt(grain)
 
 
 def _head(tx: Tx) -> _Head:
