@@ -117,16 +117,14 @@ def _compare(
     tx: Tx, public: list[PublicKey], kept: list[Path], data: Path | None, *, is_whole: bool
 ) -> AnchorReport:
     """A chain that is broken in itself is compared with nothing: its first fault is told."""
-    from loop4.ledger import checkpoints
-    from loop4.settings import load_settings
+    from loop4.ledger import checkpoints, second_place
 
-    copies = [(str(path), checkpoints.read_file(path)) for path in kept]
-    settings = load_settings()
+    copies = [(str(path), second_place.read_file(path)) for path in kept]
+    folder = evidence_signed.known_second_place(None, data)
     if not is_whole:
         return checkpoints.AnchorReport("", 0, 0, None)
-    if settings.checkpoints is not None:
-        folder = checkpoints.second_place(settings.checkpoints, data or settings.data)
-        copies += checkpoints.copies_in(folder, checkpoints.origin(tx))
+    if folder is not None:
+        copies += second_place.copies_in(folder)
     return checkpoints.compare(tx, public, copies)
 
 

@@ -56,12 +56,8 @@ def checkpoint(
 ) -> None:
     """Sign the chain as it stands now; a copy goes to the second place."""
     from loop4.ledger import checkpoints
-    from loop4.settings import load_settings
 
-    signer, settings = load_signing_key(signing_key), load_settings()
-    folder = to or settings.checkpoints
-    if folder is not None:
-        checkpoints.second_place(folder, data or settings.data)
+    signer, folder = load_signing_key(signing_key), known_second_place(to, data)
     with open_ledger(data, db, read_only=False) as ledger:
         signed = checkpoints.checkpoint_now(ledger, signer, _now_ms(), folder=folder)
     if as_json:
@@ -102,9 +98,11 @@ def export(
         raise UsageError(f"--out {str(out)!r} is a folder; name a file")
     if incident == "":
         raise UsageError("--incident is empty; name one, or leave it out to export everything")
-    signer = load_signing_key(signing_key)
+    signer, folder = load_signing_key(signing_key), known_second_place(None, data)
     with open_ledger(data, db) as ledger, ledger.read() as tx:
-        done = export_write.write_export(tx, signer, out, _now_ms(), incident_id=incident or "")
+        done = export_write.write_export(
+            tx, signer, out, _now_ms(), incident_id=incident or "", folder=folder
+        )
     if as_json:
         answer = {
             "file": str(out),
@@ -122,11 +120,11 @@ def export(
 def verify_export(path: Path, public_keys: list[Path], kept: list[Path], *, as_json: bool) -> None:
     """Check an export and print what it is worth; exit 1 and name what was done to it, if any."""
     from loop4.errors import EvidenceError
-    from loop4.ledger import checkpoints, signing
+    from loop4.ledger import second_place, signing
     from loop4.ledger.export_check import check_export
 
     keys = [signing.load_public_key(file) for file in public_keys]
-    given = [(f"checkpoint {str(file)!r}", checkpoints.read_file(file)) for file in kept]
+    given = [(f"checkpoint {str(file)!r}", second_place.read_file(file)) for file in kept]
     report = check_export(path, keys, given)
     if as_json:
         typer.echo(json.dumps(_export_json(report), indent=2))
@@ -139,6 +137,18 @@ def verify_export(path: Path, public_keys: list[Path], kept: list[Path], *, as_j
     typer.echo(f"evidence ok: {report.records} records{of}, every column as it was signed")
     typer.echo(f"signed {told(report.signed)}")
     typer.echo(f"agrees with {report.agreeing} checkpoints that were kept elsewhere")
+
+
+def known_second_place(given: Path | None, data: Path | None) -> Path | None:
+    """Return the folder given, else that of the settings, None for neither. Raises UsageError if it
+    cannot be one.
+    """
+    from loop4.ledger.second_place import check_second_place
+    from loop4.settings import load_settings
+
+    settings = load_settings()
+    folder = given or settings.checkpoints
+    return None if folder is None else check_second_place(folder, data or settings.data)
 
 
 def load_signing_key(path: Path | None) -> Signer:

@@ -12,26 +12,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from loop4.canonical import canonical_bytes
-from loop4.errors import EvidenceError, InputError, LedgerError, UsageError
+from loop4.errors import EvidenceError, LedgerError
 from loop4.ledger.chain import leaf_of
-from loop4.ledger.durable_file import replacing
-from loop4.ledger.jsontext import decode, encode, parse_strictly
+from loop4.ledger.jsontext import decode, encode
 from loop4.ledger.ledger import Ledger, Tx
 from loop4.ledger.schema import checkpoints, evidence, meta
+from loop4.ledger.second_place import OF_ANOTHER, copy_to, newest_copy
 from loop4.ledger.signing import PublicKey, Signer
-from loop4.ledger.statements import Checkpoint, checkpoint_from, sign_checkpoint
+from loop4.ledger.statements import Checkpoint, sign_checkpoint
 from loop4.ledger.tree import Range
 
 _PEAKS = "evidence_peaks"
-_FILE_BYTES = 4096  # a checkpoint has 400
 _BATCH = 10_000
 
 _VALUE = select(meta.c.value).where(meta.c.key == bindparam("of"))
@@ -91,11 +89,13 @@ def checkpoint_now(
     """Sign the chain as it stands, store that, copy it to `folder`, and return it.
 
     Without new records it is the last checkpoint; None for an empty chain. Raises EvidenceError,
-    with nothing signed, if the chain no longer is what the last checkpoint signed and more.
+    with nothing signed, if the chain no longer is what was signed before and more: by the ledger's
+    last checkpoint, and by the longest copy of ours in the folder.
     """
     with ledger.read() as tx:
         last, name = latest(tx), origin(tx)
-        grown = grown_range(tx, last, signer.public)
+        known = known_heads(last, folder, name, signer.public)
+        grown = grown_range(tx, last, signer.public, known)
     if not grown.size:
         return None
     if last is None or grown.size > last.size:
@@ -110,26 +110,57 @@ def checkpoint_now(
     return last
 
 
-def grown_range(tx: Tx, last: Checkpoint | None, key: PublicKey | None) -> Range:
+def known_heads(
+    last: Checkpoint | None, folder: Path | None, name: str, key: PublicKey
+) -> dict[int, str]:
+    """Return sizes and roots that the chain must have had: what the ledger and the folder say.
+
+    Copies that `key` did not sign say nothing. Raises EvidenceError for a folder that keeps another
+    ledger's checkpoints: it may be this ledger that was put in the other's place.
+    """
+    known = {} if last is None else {last.size: last.root}
+    copy = newest_copy(folder, name) if folder is not None else None
+    if copy is None or copy.fault(key):
+        return known
+    if known.setdefault(copy.size, copy.root) != copy.root:
+        raise _unlike(copy.size)
+    return known
+
+
+def grown_range(
+    tx: Tx, last: Checkpoint | None, key: PublicKey | None, known: Mapping[int, str]
+) -> Range:
     """Return the tree of the whole chain.
 
     Starts from the stored peaks if they give the root of `last` and `key` signed that, else from
-    the first record. Raises EvidenceError if the chain is not what `last` says and more.
+    the first record. Raises EvidenceError if the chain is not what `known` says (sizes and their
+    roots) and more.
     """
-    if last is not None and _length(tx) < last.size:
+    longest = max(known, default=0)
+    if _length(tx) < longest:
         raise EvidenceError(
-            f"the chain has {_length(tx)} records, but {last.size} were signed before: it was "
+            f"the chain has {_length(tx)} records, but {longest} were signed before: it was "
             "rolled back; nothing is signed over it, run `loop4 evidence verify`"
         )
     grown = _trusted(tx, last, key) or Range()
     for leaf in leaves(tx, after=grown.size):
         grown.append(leaf)
-        if last is not None and grown.size == last.size and grown.root().hex() != last.root:
-            raise EvidenceError(
-                f"the first {last.size} records are not those that were signed before; "
-                "nothing is signed over them, run `loop4 evidence verify`"
-            )
+        check_known(grown, known)
     return grown
+
+
+def check_known(grown: Range, known: Mapping[int, str]) -> None:
+    """Raise EvidenceError if a tree of this size was signed before with another root."""
+    root = known.get(grown.size)
+    if root is not None and grown.root().hex() != root:
+        raise _unlike(grown.size)
+
+
+def _unlike(size: int) -> EvidenceError:
+    return EvidenceError(
+        f"the first {size} records are not those that were signed before; "
+        "nothing is signed over them, run `loop4 evidence verify`"
+    )
 
 
 def leaves(tx: Tx, *, after: int = 0) -> Iterator[bytes]:
@@ -160,53 +191,6 @@ def list_all(tx: Tx) -> tuple[Checkpoint, ...]:
     return _read(tx, tx.rows(_ALL))
 
 
-def second_place(folder: Path, data: Path) -> Path:
-    """Return `folder` if it can be the second place for that data folder. Raises UsageError.
-
-    It must exist: a mount that is missing must not be replaced by a folder on the same disk.
-    """
-    if not folder.is_dir():
-        raise UsageError(
-            f"checkpoints folder {str(folder)!r} does not exist; make it, or mount what it stands "
-            "for"
-        )
-    if folder.resolve().is_relative_to(data.resolve()):
-        raise UsageError(
-            f"checkpoints folder {str(folder)!r} lies in the data folder; a copy beside the "
-            "original proves nothing, name a place that whoever owns the data cannot write"
-        )
-    return folder
-
-
-def copy_to(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into the second place, synced, unless it is there. Returns the file."""
-    path = folder / f"{checkpoint.origin}-{checkpoint.size:012}-{checkpoint.root[:8]}.json"
-    if not path.exists():
-        with replacing(path) as file:
-            file.write(canonical_bytes(checkpoint.as_json()) + b"\n")
-    return path
-
-
-def read_file(path: Path) -> Checkpoint:
-    """Return the checkpoint of a file. Raises InputError for anything else."""
-    try:
-        with path.open("rb") as file:
-            body = file.read(_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{str(path)!r} cannot be read ({reason}); expected a checkpoint") from (
-            error
-        )
-    if len(body) > _FILE_BYTES:
-        raise InputError(f"{str(path)!r} is no checkpoint: more than {_FILE_BYTES} bytes")
-    return checkpoint_from(parse_strictly(body, repr(str(path))), repr(str(path)))
-
-
-def copies_in(folder: Path, name: str) -> tuple[tuple[str, Checkpoint], ...]:
-    """Return file and checkpoint for each copy of the ledger `name`, shortest chain first."""
-    return tuple((str(path), read_file(path)) for path in sorted(folder.glob(f"{name}-*.json")))
-
-
 def compare(
     tx: Tx, keys: Sequence[PublicKey], copies: Iterable[tuple[str, Checkpoint]] = ()
 ) -> AnchorReport:
@@ -221,7 +205,7 @@ def compare(
     heads.sort(key=lambda head: head[1].size)
     grown, rest, good = Range(), leaves(tx), None
     for where, head in heads:
-        fault = "it is of another ledger" if head.origin != name else ""
+        fault = OF_ANOTHER if head.origin != name else ""
         fault = fault or (head.fault(*keys) if keys else "")
         if not fault:
             _extend(grown, rest, head.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -49,19 +49,34 @@ class Exported:
 
 
 def write_export(
-    tx: Tx, signer: Signer, path: Path, now_ms: int, *, incident_id: str = ""
+    tx: Tx,
+    signer: Signer,
+    path: Path,
+    now_ms: int,
+    *,
+    incident_id: str = "",
+    folder: Path | None = None,
 ) -> Exported:
     """Write the whole chain, or the records of one incident with their proofs, and sign it.
 
     The file stands complete or not at all; an earlier one stays until then. Raises EvidenceError
-    if the chain does not verify or is not what was signed before, UsageError for an incident
-    without evidence: nothing is written then.
+    if the chain does not verify or is not what was signed before (`folder` is the second place),
+    UsageError for an incident without evidence: nothing is written then.
     """
+    name = checkpoints.origin(tx)
+    known = checkpoints.known_heads(checkpoints.latest(tx), folder, name, signer.public)
     with replacing(path) as file:
-        return _write(file, tx, signer, now_ms, incident_id)
+        return _write(file, tx, signer, now_ms, incident_id, known)
 
 
-def _write(file: BinaryIO, tx: Tx, signer: Signer, now_ms: int, incident_id: str) -> Exported:
+def _write(
+    file: BinaryIO,
+    tx: Tx,
+    signer: Signer,
+    now_ms: int,
+    incident_id: str,
+    known: Mapping[int, str],
+) -> Exported:
     name, key_id = checkpoints.origin(tx), signer.public.key_id
     header: Json = {
         "version": VERSION,
@@ -73,7 +88,7 @@ def _write(file: BinaryIO, tx: Tx, signer: Signer, now_ms: int, incident_id: str
     grown = tree.Range()
     leaves: list[bytes] = []  # of the whole chain, needed for proofs only
     chosen: list[RowMapping] = []
-    for row in _verified(tx, grown):
+    for row in _verified(tx, grown, known):
         if not incident_id:
             file.write(_line({RECORD: _columns(row)}))
             continue
@@ -107,20 +122,20 @@ def _write_excerpt(
     file.write(_line({EXCERPT: word.as_json()}))
 
 
-def _verified(tx: Tx, grown: tree.Range) -> Iterator[RowMapping]:
+def _verified(tx: Tx, grown: tree.Range, known: Mapping[int, str]) -> Iterator[RowMapping]:
     """The records in order, each checked before anything is signed over it; `grown` follows."""
-    last, previous, seq = checkpoints.latest(tx), GENESIS, 0
+    previous, seq = GENESIS, 0
     while batch := tx.rows(_ROWS, {"after": seq}):
         for row in batch:
             seq += 1
             _check(row, seq, previous)
             previous = row["digest"]
             grown.append(leaf_of(previous))
-            if last is not None and seq == last.size and grown.root().hex() != last.root:
+            if seq in known and grown.root().hex() != known[seq]:
                 raise _broken(f"the first {seq} records are not those that were signed before")
             yield row
-    if last is not None and seq < last.size:
-        raise _broken(f"the chain has {seq} records, but {last.size} were signed before")
+    if known and seq < max(known):
+        raise _broken(f"the chain has {seq} records, but {max(known)} were signed before")
 
 
 def _check(row: RowMapping, seq: int, previous: str) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from loop4.errors import EvidenceError, InputError, Loop4Error, UsageError
-from loop4.ledger import checkpoints, evidence, signing
+from loop4.ledger import checkpoints, evidence, second_place, signing
 from loop4.ledger.checkpoints import checkpoint_if_due, checkpoint_now, compare
+from loop4.ledger.export_write import write_export
 from loop4.ledger.ledger import Ledger
 from loop4.ledger.signing import Signer
+from loop4.ledger.statements import sign_checkpoint
 from loop4.ledger.tree import leaf_hash
 from tests.ledger.test_tree import naive_root
 
@@ -30,6 +34,13 @@ def elsewhere(tmp_path: Path) -> Path:
     return folder(tmp_path, "elsewhere")
 
 
+@pytest.fixture
+def filed(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger in a file, which these tests tamper with."""
+    with Ledger.open(tmp_path / "ledger.db") as opened:
+        yield opened
+
+
 def folder(root: Path, name: str) -> Path:
     made = root / name
     made.mkdir(exist_ok=True)
@@ -42,9 +53,14 @@ def append(ledger: Ledger, count: int, note: str = "") -> None:
             evidence.append(tx, "note", "I", "", {"number": number, "note": note}, at_ms=number)
 
 
+def export(ledger: Ledger, signer: Signer, out: Path, place: Path | None = None) -> None:
+    with ledger.read() as tx:
+        write_export(tx, signer, out, 1, folder=place)
+
+
 def problem(ledger: Ledger, *signers: Signer, place: Path | None = None) -> str:
     with ledger.read() as tx:
-        copies = checkpoints.copies_in(place, checkpoints.origin(tx)) if place else ()
+        copies = second_place.copies_in(place) if place else ()
         return compare(tx, [signer.public for signer in signers], copies).problem
 
 
@@ -102,24 +118,40 @@ def test_a_copy_lies_in_the_second_place_and_is_written_again_if_it_went_missing
     append(ledger, 3)
     signed = checkpoint_if_due(ledger, signer, 0, EVERY_S, folder=elsewhere)
     (copy,) = elsewhere.iterdir()
-    assert checkpoints.read_file(copy) == signed
+    assert second_place.read_file(copy) == signed
     copy.unlink()
     assert checkpoint_if_due(ledger, signer, 1, EVERY_S, folder=elsewhere) is None
     (again,) = elsewhere.iterdir()
-    assert checkpoints.read_file(again) == signed
+    assert second_place.read_file(again) == signed
     assert problem(ledger, signer, place=elsewhere) == ""
 
 
-def test_a_second_place_that_cannot_be_written_is_said_and_leaves_no_part(
+def test_nothing_is_signed_while_the_second_place_cannot_be_read(
     ledger: Ledger, signer: Signer, elsewhere: Path
 ) -> None:
     append(ledger, 1)
     shutil.rmtree(elsewhere)
-    with pytest.raises(Loop4Error, match="cannot be written"):
+    with pytest.raises(Loop4Error, match="cannot be read: No such file"):
         checkpoint_now(ledger, signer, 0, folder=elsewhere)
-    elsewhere.mkdir()
+    with ledger.read() as tx:
+        assert checkpoints.list_all(tx) == ()
+
+
+def test_a_second_place_that_cannot_be_written_is_said_and_mended_at_the_next_look(
+    ledger: Ledger, signer: Signer, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(ledger, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("loop4.ledger.durable_file.os.fsync", full)
+        with pytest.raises(Loop4Error, match="cannot be written: No space left"):
+            checkpoint_now(ledger, signer, 0, folder=elsewhere)
+    assert list(elsewhere.iterdir()) == []  # no part of it is left
     assert checkpoint_if_due(ledger, signer, 1, EVERY_S, folder=elsewhere) is None
-    assert len(list(elsewhere.iterdir())) == 1  # the next look mends it
+    assert len(list(elsewhere.iterdir())) == 1
 
 
 def test_the_second_place_must_exist_and_lie_outside_the_data_folder(tmp_path: Path) -> None:
@@ -128,10 +160,10 @@ def test_the_second_place_must_exist_and_lie_outside_the_data_folder(tmp_path: P
     link.symlink_to(inside)
     for wrong in (data, inside, link, data / ".." / "data"):
         with pytest.raises(UsageError, match="lies in the data folder"):
-            checkpoints.second_place(wrong, data)
+            second_place.check_second_place(wrong, data)
     with pytest.raises(UsageError, match="does not exist"):
-        checkpoints.second_place(tmp_path / "mount", data)
-    assert checkpoints.second_place(tmp_path, data) == tmp_path
+        second_place.check_second_place(tmp_path / "mount", data)
+    assert second_place.check_second_place(tmp_path, data) == tmp_path
 
 
 def test_a_ledger_set_back_to_a_copy_is_found_by_the_second_place_and_nothing_is_signed_over_it(
@@ -151,10 +183,78 @@ def test_a_ledger_set_back_to_a_copy_is_found_by_the_second_place_and_nothing_is
         with ledger.read() as tx:
             assert evidence.verify(tx).ok  # the chain itself cannot know
         assert "its end was cut or it was rolled back" in problem(ledger, signer, place=elsewhere)
+        with pytest.raises(EvidenceError, match="was rolled back; nothing is signed over it"):
+            checkpoint_now(ledger, signer, 3, folder=elsewhere)
         append(ledger, 9, "written anew")
         assert problem(ledger, signer) == ""
         found = problem(ledger, signer, place=elsewhere)
         assert "the first 10 records are not those that it signs" in found
+        with pytest.raises(EvidenceError, match="the first 10 records are not those"):
+            checkpoint_now(ledger, signer, 3, folder=elsewhere)
+        with pytest.raises(EvidenceError, match="the first 10 records are not those"):
+            export(ledger, signer, tmp_path / "export.jsonl", elsewhere)
+        assert not (tmp_path / "export.jsonl").exists()
+        assert len(list(elsewhere.iterdir())) == 2
+        with ledger.read() as tx:
+            assert len(checkpoints.list_all(tx)) == 1
+
+
+def test_a_ledger_put_in_anothers_place_is_found_and_not_signed(
+    tmp_path: Path, signer: Signer, elsewhere: Path
+) -> None:
+    with Ledger.open(folder(tmp_path, "data") / "ledger.db") as ledger:
+        append(ledger, 5)
+        checkpoint_now(ledger, signer, 1, folder=elsewhere)
+    with Ledger.open(folder(tmp_path, "other") / "ledger.db") as ledger:
+        append(ledger, 9, "invented")
+        assert "it is of another ledger" in problem(ledger, signer, place=elsewhere)
+        said = r"it is of another ledger.*nothing is signed"
+        with pytest.raises(EvidenceError, match=said):
+            checkpoint_now(ledger, signer, 2, folder=elsewhere)
+        with pytest.raises(EvidenceError, match=said):
+            checkpoint_if_due(ledger, signer, 2, EVERY_S, folder=elsewhere)
+        with pytest.raises(EvidenceError, match=said):
+            export(ledger, signer, tmp_path / "export.jsonl", elsewhere)
+        with ledger.read() as tx:
+            assert checkpoints.list_all(tx) == ()
+    assert len(list(elsewhere.iterdir())) == 1
+
+
+def test_a_copy_that_our_key_did_not_sign_does_not_stop_the_signing(
+    ledger: Ledger, signer: Signer, elsewhere: Path, tmp_path: Path
+) -> None:
+    append(ledger, 3)
+    with ledger.read() as tx:
+        name = checkpoints.origin(tx)
+    stranger = signing.generate_keys(folder(tmp_path, "stranger"))
+    forged = sign_checkpoint(stranger, name, 99, b"\0" * 32, 1)
+    second_place.copy_to(elsewhere, forged)
+    signed = checkpoint_now(ledger, signer, 2, folder=elsewhere)
+    assert signed is not None
+    assert signed.size == 3
+    assert "signed with another key" in problem(ledger, signer, place=elsewhere)
+
+
+def test_a_forged_row_of_the_ledger_does_not_hide_what_the_second_place_knows(
+    tmp_path: Path, signer: Signer, elsewhere: Path
+) -> None:
+    path = folder(tmp_path, "data") / "ledger.db"
+    stranger = signing.generate_keys(folder(tmp_path, "stranger"))
+    with Ledger.open(path) as ledger:
+        append(ledger, 5)
+        checkpoint_now(ledger, signer, 1, folder=elsewhere)
+        sql(
+            path,
+            "DELETE FROM evidence",
+            "DELETE FROM checkpoints",
+            "DELETE FROM meta WHERE key IN ('evidence_head', 'evidence_peaks')",
+            "DELETE FROM sqlite_sequence",
+        )
+        append(ledger, 9, "invented")
+        checkpoint_now(ledger, stranger, 2)  # root and peaks fit, the key is not ours
+        append(ledger, 1)
+        with pytest.raises(EvidenceError, match="the first 5 records are not those"):
+            checkpoint_now(ledger, signer, 3, folder=elsewhere)
 
 
 def test_a_chain_that_was_rebuilt_is_found_by_the_ledgers_own_checkpoint(
@@ -192,19 +292,19 @@ def test_a_chain_that_was_rebuilt_is_found_by_the_ledgers_own_checkpoint(
     ],
 )
 def test_a_changed_checkpoint_is_found(
-    ledger: Ledger, signer: Signer, tmp_path: Path, statement: str, said: str
+    filed: Ledger, signer: Signer, tmp_path: Path, statement: str, said: str
 ) -> None:
-    append(ledger, 3)
-    checkpoint_now(ledger, signer, 1)
+    append(filed, 3)
+    checkpoint_now(filed, signer, 1)
     sql(tmp_path / "ledger.db", statement.format(zeros="0" * 64))
-    assert said in problem(ledger, signer)
+    assert said in problem(filed, signer)
 
 
 def test_peaks_that_somebody_changed_are_not_believed(
-    ledger: Ledger, signer: Signer, tmp_path: Path
+    filed: Ledger, signer: Signer, tmp_path: Path
 ) -> None:
-    append(ledger, 3)
-    first = checkpoint_now(ledger, signer, 1)
+    append(filed, 3)
+    first = checkpoint_now(filed, signer, 1)
     assert first is not None
     forged = json.dumps([leaf_hash(b"x").hex()] * 2)
     for value in (forged, "[1]", "x", "[]"):
@@ -212,9 +312,9 @@ def test_peaks_that_somebody_changed_are_not_believed(
             tmp_path / "ledger.db",
             f"UPDATE meta SET value = '{value}' WHERE key = 'evidence_peaks'",  # noqa: S608
         )
-        append(ledger, 1)
-        assert checkpoint_now(ledger, signer, 2) is not None
-        assert problem(ledger, signer) == ""
+        append(filed, 1)
+        assert checkpoint_now(filed, signer, 2) is not None
+        assert problem(filed, signer) == ""
 
 
 def test_a_new_key_goes_on_where_the_old_one_ended(
@@ -250,7 +350,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(
     path = tmp_path / "checkpoint.json"
     path.write_bytes(body)
     with pytest.raises(InputError, match=said) as caught:
-        checkpoints.read_file(path)
+        second_place.read_file(path)
     assert "\n" not in str(caught.value)
 
 
