@@ -85,7 +85,6 @@ def verify(
     needs the public key and nothing else.
     """
     from loop4.errors import EvidenceError, UsageError
-    from loop4.ledger import evidence
 
     anchors = dict(_anchor(text) for text in anchor or ())
     if export is not None:
@@ -95,6 +94,8 @@ def verify(
             raise UsageError("--export is checked alone; leave out --anchor, --data and --db")
         evidence_signed.verify_export(export, key, checkpoint or [], as_json=as_json)
         return
+    from loop4.ledger import evidence  # an export is checked without a database's library
+
     public = evidence_signed.known_public_keys(key or [])
     with open_ledger(data, db) as ledger, ledger.read() as tx:
         report = evidence.verify(tx, anchors)

@@ -136,7 +136,9 @@ def verify_export(path: Path, public_keys: list[Path], kept: list[Path], *, as_j
     of = f" of incident {plain(report.incident_id)}" if report.incident_id else ""
     typer.echo(f"evidence ok: {report.records} records{of}, every column as it was signed")
     typer.echo(f"signed {told(report.signed)}")
-    typer.echo(f"agrees with {report.agreeing} checkpoints that were kept elsewhere")
+    if report.agreeing:
+        kept_ones = "checkpoint that was" if report.agreeing == 1 else "checkpoints that were"
+        typer.echo(f"agrees with {report.agreeing} {kept_ones} kept elsewhere")
 
 
 def known_second_place(given: Path | None, data: Path | None) -> Path | None:
