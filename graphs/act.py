@@ -13,6 +13,7 @@ from loop4.errors import PermitError, PolicyError
 from loop4.graphs.close import close_run, intent_action
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.gate import Judged, judge_item, record_decision
+from loop4.graphs.promises import keep_no_reminders
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import WRITE, Item, Step, read_steps
 from loop4.ledger import approvals, budgets, evidence, incidents, intents, locks, outbox, runs
@@ -138,6 +139,7 @@ class Actor:
             outbox.done(
                 tx, f"resume:{state['run_id']}:{used}:{ApprovalState.APPROVED}", now_ms=now_ms
             )
+            keep_no_reminders(tx, used, now_ms=now_ms)
         if used and not approvals.consume(
             tx, used, judged.digest, self._fleet.policy.version, now_ms
         ):

@@ -30,3 +30,9 @@ def promise_reminders(tx: Tx, approval: Approval, *, run_id: str, incident_id: s
             now_ms=approval.requested_ms,
             due_ms=approval.requested_ms + span_ms * percent // 100,
         )
+
+
+def keep_no_reminders(tx: Tx, approval_id: str, *, now_ms: int) -> None:
+    """Forget the reminders of an answered request, in the transaction that uses the answer."""
+    for kind in (REMINDER, SECOND_PAGE):
+        outbox.done(tx, f"{kind}:{approval_id}", now_ms=now_ms)
