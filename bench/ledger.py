@@ -3,9 +3,10 @@
     python bench/ledger.py [--records 600] [--batches 100] [--folder DIR] [--json]
 
 Single records, each in a transaction of its own with synchronous=FULL, take turns with bare appends
-of the same 453 bytes to a file, each with its own fsync: what the disk allows. The ratio is of
-their medians over the turns. Batches have 100 records in one transaction, and take turns with bare
-appends of 45,300 bytes. The folder must lie on a disk: fsync costs nothing in memory.
+of the same 453 bytes to a file, each with its own fsync: what the disk allows. Rates are medians
+over the turns; the ratio is the median over pairs of turns, since a shared disk's speed drifts.
+Batches have 100 records in one transaction, and take turns with bare appends of 45,300 bytes. The
+folder must lie on a disk: fsync costs nothing in memory.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def measure(folder: Path, records: int, batches: int) -> dict[str, float]:
     with Ledger.open(folder / "ledger.db") as ledger:
         body = _body(ledger)
         turns = max(records // TURN, 3)
-        bare, single = _in_turns(
+        bare, single, ratio = _in_turns(
             turns,
             lambda log: _bare(log, RECORD_BYTES, TURN),
             lambda: _append(ledger, body, TURN, each=1),
@@ -75,24 +76,27 @@ def measure(folder: Path, records: int, batches: int) -> dict[str, float]:
             "record_bytes": _size(ledger),
             "bare_fsync_per_s": TURN / bare,
             "single_per_s": TURN / single,
-            "single_ratio": bare / single,
+            "single_ratio": ratio,
         }
         per_turn = 10 * BATCH
-        bare, batched = _in_turns(
+        _, batched, ratio = _in_turns(
             max(batches // 10, 3),
             lambda log: _bare(log, RECORD_BYTES * BATCH, 10),
             lambda: _append(ledger, body, per_turn, each=BATCH),
             folder / "batch.log",
         )
-        result |= {"batched_per_s": per_turn / batched, "batched_ratio": bare / batched}
+        result |= {"batched_per_s": per_turn / batched, "batched_ratio": ratio}
         result |= _reading(ledger, folder)
     return result
 
 
 def _in_turns(
     turns: int, bare: Callable[[int], None], ours: Callable[[], None], log: Path
-) -> tuple[float, float]:
-    """The median seconds of a turn of each; which one begins changes from turn to turn."""
+) -> tuple[float, float, float]:
+    """The median seconds of a turn of each, and the median of bare / ours within a pair of turns.
+
+    Which one begins changes from pair to pair.
+    """
     number = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     times: dict[str, list[float]] = {"bare": [], "ours": []}
     sides: list[tuple[str, Callable[[], None]]] = [("bare", lambda: bare(number)), ("ours", ours)]
@@ -104,7 +108,12 @@ def _in_turns(
             work()
             times[side].append(time.perf_counter() - started)
     os.close(number)
-    return statistics.median(times["bare"]), statistics.median(times["ours"])
+    ratios = [bare / ours for bare, ours in zip(times["bare"], times["ours"], strict=True)]
+    return (
+        statistics.median(times["bare"]),
+        statistics.median(times["ours"]),
+        statistics.median(ratios),
+    )
 
 
 def _bare(log: int, size: int, count: int) -> None:
@@ -120,10 +129,7 @@ def _append(ledger: Ledger, body: dict[str, Json], count: int, *, each: int) -> 
         with ledger.transaction() as tx:
             for _ in range(each):
                 number += 1
-                own: dict[str, Json] = {
-                    **body,
-                    "target": f"orders-v2-{number}",
-                }  # none like another
+                own = {**body, "target": f"orders-v2-{number}"}  # none like another
                 evidence.append(
                     tx, "decision", "INC-2026-001", "run-1", own, at_ms=1_790_000_000_000
                 )

@@ -57,6 +57,14 @@ class AnchorReport:
     latest: Checkpoint | None
 
 
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Who signs the evidence of a fleet, and the second place; None if there is none."""
+
+    signer: Signer
+    folder: Path | None
+
+
 def origin(tx: Tx) -> str:
     """Return the name of this ledger in all that it signs. It does not change and tells nothing."""
     row = tx.row(_VALUE, {"of": "salt"})

@@ -137,6 +137,7 @@ class Ledger:
         self._writer_thread = 0
         self._engine = database.make_engine()
         self._kept: Connection | None = None  # of the writer, between its transactions
+        self._is_closed = False
 
     @classmethod
     def open(
@@ -242,6 +243,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close all connections. Calling it again changes nothing."""
+        self._is_closed = True
         kept, self._kept = self._kept, None
         if kept is not None:
             kept.close()
@@ -282,7 +284,8 @@ class Ledger:
     def _give_back(self, connection: Connection, *, writable: bool) -> None:
         # The pool's way in and out costs as much as a record; a server's connection may die
         # meanwhile, which the pool looks after.
-        if writable and self.dialect == "sqlite" and not self._database.is_open(connection):
+        may_stay = writable and self.dialect == "sqlite" and not self._is_closed
+        if may_stay and not self._database.is_open(connection):
             self._kept = connection
         else:
             connection.close()  # rolls back what was not committed
