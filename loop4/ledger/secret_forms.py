@@ -98,17 +98,15 @@ _harmless: set[str] = set()
 def may_hold(text: str) -> bool:
     """False if a text surely holds no secret: much quicker than looking for one.
 
-    Short texts come again and again (names, effects, states), so those in which nothing was found
-    are remembered; those with a secret never are.
+    Short texts come again and again (names, effects, states), so those without any hint are
+    remembered; those with a hint never are.
     """
-    if len(text) > _SHORT:
-        lowered = text.lower()
-        return any(hint in lowered for hint in HINTS)
     if text in _harmless:
         return False
-    if SECRET.search(text) is not None:
+    if any(map(text.lower().__contains__, HINTS)):
         return True
-    if len(_harmless) >= _MOST:
-        _harmless.clear()
-    _harmless.add(text)
+    if len(text) <= _SHORT:
+        if len(_harmless) >= _MOST:
+            _harmless.clear()
+        _harmless.add(text)
     return False
