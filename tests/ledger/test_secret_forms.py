@@ -191,6 +191,38 @@ def test_nothing_that_the_ledger_stores_holds_a_secret(tmp_path: Path) -> None:
         assert json.dumps(secret)[1:-1].encode() not in stored, text
 
 
+def test_the_arguments_that_a_person_approves_are_shown_as_they_will_run(ledger: Ledger) -> None:
+    said = f"password={WORD}"
+    arguments: dict[str, Json] = {"service": "orders", "access_key": 7, "note": "token=yes"}
+    payload: dict[str, Json] = {
+        "action_requests": [{"name": "t", "args": arguments, "description": said}],
+        "loop4": {"reasons": [said]},
+    }
+    approval = _approval(0)
+    with ledger.transaction() as tx:
+        approvals.request(tx, approval, incident_id="", run_id="", payload=payload)
+        known = approvals.get(tx, approval.approval_id)
+    assert known is not None
+    (asked,) = json.loads(json.dumps(known.payload["action_requests"]))
+    assert asked["args"] == arguments
+    assert WORD not in json.dumps(known.payload)
+
+
+def _approval(number: int) -> Approval:
+    return Approval(
+        approval_id=f"p{number}",
+        action_id=f"a{number}",
+        action_digest="d",
+        policy_version="v",
+        state=ApprovalState.PENDING,
+        requester="remediation",
+        role="on-call",
+        need=1,
+        requested_ms=1,
+        expires_ms=9,
+    )
+
+
 def _write_everywhere(ledger: Ledger, number: int, text: str) -> None:
     drafts = Drafts(ledger)
     name = drafts.put({"claim": text, "of": [text]})
@@ -207,18 +239,7 @@ def _write_everywhere(ledger: Ledger, number: int, text: str) -> None:
         requester="remediation",
         requester_kind=RequesterKind.AGENT,
     )
-    approval = Approval(
-        approval_id=f"p{number}",
-        action_id=action.action_id,
-        action_digest="d",
-        policy_version="v",
-        state=ApprovalState.PENDING,
-        requester="remediation",
-        role="on-call",
-        need=1,
-        requested_ms=1,
-        expires_ms=9,
-    )
+    approval = _approval(number)
     event = Event(
         event_id=f"e{number}",
         kind=EventKind.ALERT,
