@@ -16,6 +16,7 @@ from loop4.canonical import digest
 from loop4.domain import Json, JsonObject
 from loop4.ledger import contents, evidence
 from loop4.ledger.ledger import Ledger, Tx
+from loop4.ledger.redaction import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,16 @@ class Drafts:
         self._ledger = ledger
         self._bodies: dict[str, Json] = {}
         self._records: list[EvidenceDraft] = []
+        self._salt = b""
 
     def put(self, body: Json) -> str:
-        """Keep a body; its digest is good for `get` at once."""
-        name = digest(body)
-        self._bodies[name] = body
+        """Keep a body, its secrets as hashes; its digest is good for `get` at once."""
+        if not self._salt:
+            with self._ledger.read() as tx:
+                self._salt = evidence.salt(tx)
+        kept = redact(body, self._salt)
+        name = digest(kept)
+        self._bodies[name] = kept
         return name
 
     def append(self, record: EvidenceDraft) -> None:

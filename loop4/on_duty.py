@@ -13,6 +13,7 @@ from loop4.api.app import application
 from loop4.api.serving import serve_until, told_to_stop
 from loop4.graphs.session import Session
 from loop4.heartbeat import Heartbeat
+from loop4.ledger.checkpoints import Signing
 from loop4.policies.fleet_schedule import FleetSchedule
 from loop4.service import Service
 
@@ -24,6 +25,7 @@ class Post:
     """Where a worker stands: its name, its folders, the engine's database, who hears its beats.
 
     Without a socket it serves no API. `is_shared`: other workers drive runs of the same ledger.
+    `signing`: None if nobody signs the evidence.
     """
 
     worker: str
@@ -33,13 +35,15 @@ class Post:
     heartbeat_url: str
     listening: socket.socket | None
     is_shared: bool = False
+    signing: Signing | None = None
 
 
 async def stay_on_duty(
     post: Post, session: Session, schedule: FleetSchedule, *, ready: Callable[[], None]
 ) -> None:
     """Work until SIGTERM or SIGINT, then drain: no new work, legs in hand come to their pause."""
-    service = Service(session, schedule, Heartbeat(post.data, post.worker, post.heartbeat_url))
+    heartbeat = Heartbeat(post.data, post.worker, post.heartbeat_url)
+    service = Service(session, schedule, heartbeat, post.signing)
     if post.is_shared:
         await service.sign_on(post.worker)
     with told_to_stop() as stop:

@@ -17,12 +17,21 @@ from pathlib import Path
 
 from loop4.domain import Event
 from loop4.engine import Engine, QueueLimits, Schedule, limits_from
-from loop4.errors import BackendError, EngineError, LeaseLost, LedgerError, RunnerBusy
+from loop4.errors import (
+    BackendError,
+    EngineError,
+    EvidenceError,
+    LeaseLost,
+    LedgerError,
+    Loop4Error,
+    RunnerBusy,
+)
 from loop4.graphs.news import News
 from loop4.graphs.session import Session
 from loop4.graphs.sweep import events_of, instance_events, read_targets
 from loop4.heartbeat import Heartbeat
 from loop4.ledger import approvals, leases, limits, outbox, runs
+from loop4.ledger.checkpoints import Signing, checkpoint_if_due
 from loop4.ledger.leases import Lease
 from loop4.policies.fleet_schedule import Duty, FleetSchedule
 from loop4.tools.emergency import page_emergency
@@ -43,6 +52,7 @@ class Service:
     session: Session
     schedule: FleetSchedule
     heartbeat: Heartbeat
+    signing: Signing | None = None
     engine: Engine | None = None
     is_draining: bool = False
     _news: dict[str, News] = field(default_factory=dict)
@@ -166,6 +176,8 @@ class Service:
                 return await self.pump()
             case "heartbeat":
                 return await self.heartbeat.beat(self.session.fleet.clock.now_ms())
+            case "checkpoint":
+                return await self._checkpoint(duty.every_s)
             case _:
                 return await self._retain()
 
@@ -277,6 +289,30 @@ class Service:
         """Accept what is news to this shard; how many events."""
         fresh = self._news.setdefault(shard, News()).fresh(self.session.fleet, present)
         return len(await self.accept(fresh))
+
+    async def _checkpoint(self, every_s: int) -> str:
+        """Sign the evidence, in a thread: the second place may be a mount that hangs.
+
+        What stands in the way is said on stderr at each tick: a second place that cannot be used,
+        or a chain that is not what was signed before.
+        """
+        if self.signing is None:
+            return "no key to sign with"
+        try:
+            signed = await asyncio.to_thread(
+                checkpoint_if_due,
+                self.session.ledger,
+                self.signing.signer,
+                self.session.fleet.clock.now_ms(),
+                every_s // 2,  # a tick that comes a little early is no reason to leave one out
+                folder=self.signing.folder,
+            )
+        except Loop4Error as error:
+            if isinstance(error, LedgerError) and not isinstance(error, EvidenceError):
+                raise  # the ledger itself fails
+            print(f"loop4: {error}", file=sys.stderr)
+            return f"failed: {error}"
+        return f"{signed.size} records signed" if signed else "nothing new"
 
     async def _retain(self) -> str:
         """Delete what ended long ago: the engine's records and checkpoints of closed runs."""

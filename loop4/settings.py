@@ -45,15 +45,19 @@ class Settings:
     that does; it may hold a password. `operations` is the organisation's repository, None if none
     is set. `rules` replaces the shipped rules. `world` names a system as KIND:PLACE,
     `metrics_url` is the base URL of a Prometheus; both are empty if none is set. `token` says who
-    the person at the keyboard is. `eval_data` holds public data sets for the evals. `model` is the
-    name of a chat model, empty for none; `tool_mode` says how it is asked for calls.
-    `heartbeat_url` is where a dead-man receiver takes beats, empty for nowhere.
+    the person at the keyboard is. `signing_key` is the file of the private key that signs
+    evidence, `checkpoints` the folder elsewhere that keeps copies of what it signed. `eval_data`
+    holds public data sets for the evals. `model` is the name of a chat model, empty for none;
+    `tool_mode` says how it is asked for calls. `heartbeat_url` is where a dead-man receiver takes
+    beats, empty for nowhere.
     """
 
     data: Path
     db: Secret = field(default_factory=Secret)
     operations: Path | None = None
     rules: Path | None = None
+    signing_key: Path | None = None
+    checkpoints: Path | None = None
     world: str = ""
     metrics_url: str = ""
     token: Secret = field(default_factory=Secret)
@@ -74,6 +78,8 @@ _KEYS: Mapping[str, type] = {
     "db": str,
     "operations": Path,
     "rules": Path,
+    "signing_key": Path,
+    "checkpoints": Path,
     "world": str,
     "metrics_url": str,
     "token": Secret,
@@ -118,6 +124,8 @@ def load_settings(
         db=Secret(str(values.get("db", ""))),
         operations=_path(values.get("operations")),
         rules=_path(values.get("rules")),
+        signing_key=_path(values.get("signing_key")),
+        checkpoints=_path(values.get("checkpoints")),
         world=str(values.get("world", "")),
         metrics_url=str(values.get("metrics_url", "")),
         token=Secret(environ.get(PREFIX + "TOKEN", "")),

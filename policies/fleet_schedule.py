@@ -12,7 +12,7 @@ from loop4.policies.documents import Node, read_documents
 
 FILE = "fleet.yaml"
 KIND = "FleetSchedule"
-DUTIES = ("sweep", "pump", "watch", "heartbeat", "retention")
+DUTIES = ("sweep", "pump", "watch", "heartbeat", "checkpoint", "retention")
 QUEUES = ("events", "runs", "sweeps", "housekeeping")
 LONGEST_S = 86_400
 MOST = 100_000

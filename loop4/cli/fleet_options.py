@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from loop4.errors import SettingsError
+from loop4.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from loop4.domain import Json
     from loop4.graphs.legs import Worker
     from loop4.graphs.session import Session
+    from loop4.ledger.checkpoints import Signing
     from loop4.settings import Settings
 
 OperationsOption = Annotated[
@@ -76,6 +77,35 @@ async def session_for(
             ) as session,
         ):
             yield session
+
+
+def signing_of(settings: Settings) -> Signing | None:
+    """Who signs the fleet's evidence by the settings, None for nobody. Raises UsageError or
+    InputError for a key or a second place that cannot be used.
+    """
+    from loop4.ledger.checkpoints import Signing
+    from loop4.ledger.second_place import check_second_place
+    from loop4.ledger.signing import load_signer
+
+    folder = settings.checkpoints
+    if settings.signing_key is None:
+        if folder is not None:
+            raise UsageError(
+                f"a checkpoints folder is set ({str(folder)!r}) and no key that signs; set "
+                "LOOP4_SIGNING_KEY (`loop4 evidence keygen --out DIR` makes one)"
+            )
+        return None
+    if folder is not None:
+        check_second_place(folder, settings.data)
+    return Signing(load_signer(settings.signing_key), folder)
+
+
+def signing_told(signing: Signing | None) -> str:
+    """Return in one line whether evidence is signed, and where the copies go."""
+    if signing is None:
+        return "evidence is not signed: no key is set (LOOP4_SIGNING_KEY)"
+    where = f"copies in {signing.folder}" if signing.folder else "no second place is set"
+    return f"evidence is signed with key {signing.signer.public.key_id[:16]}; {where}"
 
 
 def operations_of(settings: Settings) -> Path:

@@ -47,7 +47,7 @@ COMMANDS = (
     Entry("replay", "Decide a recorded incident again, offline"),
     Entry("ask", "Ask the fleet one question"),
     Entry("chat", "Talk with the fleet: services, incidents, policies, requests"),
-    Entry("evidence", "Show or verify the evidence chain"),
+    Entry("evidence", "Show, verify, sign and export the evidence chain"),
     Entry("ledger", "Show a ledger's schema version, or migrate it"),
     Entry("policy", "Check, test, prove and explain the rules of the gate"),
     Entry("ingest", "Take in alerts of other systems"),

@@ -16,10 +16,13 @@ from loop4.cli.fleet_options import (
     operations_of,
     session_for,
     settings_with,
+    signing_of,
+    signing_told,
 )
 from loop4.errors import UsageError
 
 if TYPE_CHECKING:
+    from loop4.ledger.checkpoints import Signing
     from loop4.settings import Settings
 
 PORT = 8470
@@ -58,6 +61,7 @@ async def _run(settings: Settings, listening: socket.socket, *, as_json: bool) -
 
     operations = operations_of(settings)
     schedule = load_fleet_schedule(operations, sweeping=tuple(SWEEPS))
+    signing = signing_of(settings)
     worker = Worker(WORKER, schedule.lease_s * 1000)
     async with session_for(settings, worker=worker) as session:
         post = Post(
@@ -67,17 +71,19 @@ async def _run(settings: Settings, listening: socket.socket, *, as_json: bool) -
             engine_url(settings.data),
             settings.heartbeat_url,
             listening,
+            signing=signing,
         )
         await stay_on_duty(
-            post, session, schedule, ready=lambda: _say_ready(listening, as_json=as_json)
+            post, session, schedule, ready=lambda: _say_ready(listening, signing, as_json=as_json)
         )
 
 
-def _say_ready(listening: socket.socket, *, as_json: bool) -> None:
+def _say_ready(listening: socket.socket, signing: Signing | None, *, as_json: bool) -> None:
     host, port = listening.getsockname()[:2]
     url = f"http://{host}:{port}"
     if as_json:
         print(json.dumps({"url": url}), flush=True)
         return
     print(f"the fleet is on duty; alerts, votes and metrics at {url}", flush=True)
+    print(signing_told(signing), flush=True)
     print("SIGTERM or Ctrl-C drains and ends it", flush=True)

@@ -18,10 +18,13 @@ from loop4.cli.fleet_options import (
     operations_of,
     session_for,
     settings_with,
+    signing_of,
+    signing_told,
 )
 from loop4.errors import UsageError
 
 if TYPE_CHECKING:
+    from loop4.ledger.checkpoints import Signing
     from loop4.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -68,6 +71,7 @@ async def _work(
 
     operations = operations_of(settings)
     schedule = load_fleet_schedule(operations, sweeping=tuple(SWEEPS))
+    signing = signing_of(settings)
     async with session_for(settings, worker=Worker(name, schedule.lease_s * 1000)) as session:
         post = Post(
             name,
@@ -77,13 +81,18 @@ async def _work(
             settings.heartbeat_url,
             listening,
             is_shared=True,
-        )
-        await stay_on_duty(
-            post, session, schedule, ready=lambda: _say_ready(name, listening, as_json=as_json)
+            signing=signing,
         )
 
+        def ready() -> None:
+            _say_ready(name, listening, signing, as_json=as_json)
 
-def _say_ready(name: str, listening: socket.socket | None, *, as_json: bool) -> None:
+        await stay_on_duty(post, session, schedule, ready=ready)
+
+
+def _say_ready(
+    name: str, listening: socket.socket | None, signing: Signing | None, *, as_json: bool
+) -> None:
     url = ""
     if listening is not None:
         host, port = listening.getsockname()[:2]
@@ -93,3 +102,4 @@ def _say_ready(name: str, listening: socket.socket | None, *, as_json: bool) -> 
         return
     where = f"; alerts, votes and metrics at {url}" if url else ""
     print(f"worker {name} is on duty{where}", flush=True)
+    print(signing_told(signing), flush=True)

@@ -60,8 +60,8 @@ def request(
 ) -> bool:
     """Store a pending request. False: it is stored already, unchanged (a node runs again).
 
-    `payload` is what the person is shown. Raises LedgerError if the id stands for another action,
-    or if the request could be met by nobody or by no vote.
+    `payload` is what the person is shown; secrets in its words become hashes. Raises LedgerError if
+    the id stands for another action, or if the request could be met by nobody or by no vote.
     """
     if approval.state is not ApprovalState.PENDING or approval.votes:
         raise LedgerError(f"approval {approval.approval_id!r} must be requested pending, unvoted")
@@ -90,7 +90,7 @@ def request(
             need=approval.need,
             requested_ms=approval.requested_ms,
             expires_ms=approval.expires_ms,
-            payload=encode(payload, f"approval {approval.approval_id!r}"),
+            payload=encode(_without_secrets(tx, payload), f"approval {approval.approval_id!r}"),
         )
     )
     return True
@@ -209,6 +209,22 @@ def of_action(tx: Tx, action_id: str) -> tuple[Approval, ...]:
     return tuple(known.approval for known in _requests(tx, _OF_ACTION, of=action_id))
 
 
+def _without_secrets(tx: Tx, payload: JsonObject) -> JsonObject:
+    """What is shown, with secrets in its words as hashes. The arguments stay as they will run: who
+    approves must see exactly those. An agent's were masked when they were drafted.
+    """
+    masked = dict(evidence.redacted(tx, payload))
+    asked, shown = payload.get("action_requests"), masked.get("action_requests")
+    if isinstance(asked, list) and isinstance(shown, list):
+        masked["action_requests"] = [
+            {**new, "args": old["args"]}
+            if isinstance(old, dict) and isinstance(new, dict) and "args" in old
+            else new
+            for old, new in zip(asked, shown, strict=True)
+        ]
+    return masked
+
+
 def _refusal(
     known: Request | None,
     approval_id: str,
@@ -276,7 +292,7 @@ def _close_open(tx: Tx, approval_id: str, state: ApprovalState, reason: str, now
 
 
 def _close(tx: Tx, known: Request, state: ApprovalState, reason: str, now_ms: int) -> None:
-    approval = known.approval
+    approval, reason = known.approval, evidence.redacted_text(tx, reason)
     tx.change(
         update(approvals)
         .where(approvals.c.approval_id == approval.approval_id)

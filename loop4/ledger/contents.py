@@ -21,7 +21,7 @@ _HAS = select(contents.c.digest).where(contents.c.digest == bindparam("of"))
 def put(tx: Tx, body: Json) -> str:
     """Store a body and return its digest, that of `canonical.digest`. Idempotent.
 
-    The body is kept as it is; mask secrets first (`evidence.redacted`).
+    The body is kept as it is; mask secrets first (`evidence.redacted`); drafts do.
     """
     text = encode(body, "a content")
     digest = hashlib.sha256(text.encode()).hexdigest()

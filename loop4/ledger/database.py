@@ -36,6 +36,12 @@ class Database(Protocol):
     def begin(self, connection: Connection, *, writable: bool) -> None:
         """Start a transaction: one with the write lock, or one consistent snapshot."""
 
+    def commit(self, connection: Connection) -> None:
+        """End the transaction: what it wrote is on the disk when this returns."""
+
+    def is_open(self, connection: Connection) -> bool:
+        """Whether a transaction is open, so that the connection must be rolled back."""
+
     def tables(self, connection: Connection) -> Collection[str]:
         """Names of the tables that lie where the ledger's would."""
 

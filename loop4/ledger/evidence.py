@@ -7,7 +7,6 @@ of the head kept elsewhere shows that.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -15,18 +14,17 @@ from typing import cast
 from sqlalchemy import ScalarSelect, Select, bindparam, func, insert, select
 from sqlalchemy.engine import RowMapping
 
-from loop4.canonical import canonical_bytes
 from loop4.domain import Json, JsonObject
 from loop4.errors import EvidenceError, LedgerError
 from loop4.ledger import redaction
+from loop4.ledger.chain import GENESIS, record_digest
 from loop4.ledger.jsontext import decode, decode_object, encode
 from loop4.ledger.ledger import Tx
+from loop4.ledger.prepared import Prepared
 from loop4.ledger.schema import evidence, meta, sqlite_sequence
 from loop4.ledger.upsert import insert_or_update
 
-GENESIS = "0" * 64
 _HEAD = "evidence_head"
-_TEXTS = ("kind", "incident_id", "run_id", "action_id", "trace_id", "body")
 _BATCH = 1000
 
 
@@ -37,16 +35,19 @@ def _meta_value(key: str) -> ScalarSelect[str]:
 # Built once: `append` is the hot path of the ledger, and building a statement costs more than
 # running it.
 _LAST = select(evidence.c.seq, evidence.c.digest).order_by(evidence.c.seq.desc()).limit(1)
-_END = select(
-    _meta_value(_HEAD).label("head"),
-    _meta_value("salt").label("salt"),
-    _LAST.with_only_columns(evidence.c.seq).scalar_subquery().label("seq"),
-    _LAST.with_only_columns(evidence.c.digest).scalar_subquery().label("digest"),
+_END = Prepared(
+    select(
+        _meta_value(_HEAD),
+        _meta_value("salt"),
+        _LAST.with_only_columns(evidence.c.seq).scalar_subquery(),
+        _LAST.with_only_columns(evidence.c.digest).scalar_subquery(),
+    )
 )
-_INSERT = insert(evidence)
+_SALT = Prepared(select(_meta_value("salt")))
+_INSERT = Prepared(insert(evidence))
 _ALL = select(evidence).order_by(evidence.c.seq)
 _OF = _ALL.where(evidence.c.incident_id == bindparam("of"))
-_PUT_HEAD = insert_or_update(meta, "key", changing=["value"])
+_PUT_HEAD = Prepared(insert_or_update(meta, "key", changing=["value"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,8 @@ def append(
     Raises EvidenceError if the end of the chain is not what was written last: nothing is added to
     a broken chain.
     """
-    head, salt = _end_of_chain(tx)
-    text = encode(redaction.redact(body, salt), f"evidence of kind {kind!r}")
+    head, grain = _end_of_chain(tx)
+    text = encode(redaction.redact(body, grain), f"evidence of kind {kind!r}")
     columns: dict[str, str | int] = {
         "seq": head.seq + 1,
         "previous": head.digest,
@@ -115,7 +116,7 @@ def append(
         "at_ms": at_ms,
         "body": text,
     }
-    columns["digest"] = _digest(columns)
+    columns["digest"] = record_digest(columns)
     tx.change(_INSERT, columns)
     _set_head(tx, _Head(head.seq + 1, str(columns["digest"]), head.count + 1))
     return _record(columns)
@@ -165,34 +166,35 @@ def get(tx: Tx, seq: int) -> EvidenceRecord | None:
 
 def redacted(tx: Tx, value: JsonObject) -> JsonObject:
     """Return `value` with its secrets replaced by hashes under this ledger's salt."""
-    row = tx.row(select(_meta_value("salt").label("salt")))
-    masked = redaction.redact(value, _salt(row["salt"] if row else None))
+    masked = redaction.redact(value, salt(tx))
     return masked if isinstance(masked, dict) else {}
+
+
+def redacted_text(tx: Tx, text: str) -> str:
+    """Return one text with its secrets replaced by hashes under this ledger's salt."""
+    return redaction.redact_text(text, salt(tx))
+
+
+def salt(tx: Tx) -> bytes:
+    """Return what this ledger puts before each secret that it hashes; it stays in the ledger."""
+    ((found,),) = tx.tuples(_SALT)
+    return _salt(found)
 
 
 def redacted_words(tx: Tx, words: Mapping[str, str]) -> dict[str, str]:
     """Return words from outside, by name, with secrets and addresses as salted hashes."""
-    row = tx.row(select(_meta_value("salt").label("salt")))
-    salt = _salt(row["salt"] if row else None)
+    grain = salt(tx)
     return {
-        name: redaction.redact_outside(str(text), salt)
-        for name, text in cast("Mapping[str, Json]", redaction.redact(dict(words), salt)).items()
+        name: redaction.redact_outside(str(text), grain)
+        for name, text in cast("Mapping[str, Json]", redaction.redact(dict(words), grain)).items()
     }
-
-
-def _digest(columns: Mapping[str, str | int] | RowMapping) -> str:
-    # `body` goes in as its exact text: another spelling of the same JSON is a change too.
-    covered: dict[str, Json] = {
-        name: columns[name] for name in ("seq", "previous", "at_ms", *_TEXTS)
-    }
-    return hashlib.sha256(canonical_bytes(covered)).hexdigest()
 
 
 def _problem(row: RowMapping, seq: int, previous: str) -> str:
     if row["seq"] != seq:
         return f"evidence record {seq} is missing (the next one found is {row['seq']})"
     try:
-        expected = _digest(row)
+        expected = record_digest(row)
     except ValueError:
         return f"evidence record {seq} was changed: a column holds what the ledger never writes"
     if row["digest"] != expected:
@@ -222,15 +224,17 @@ def _check_end(tx: Tx, seq: int, last_digest: str, anchored: int) -> tuple[int, 
 
 def _end_of_chain(tx: Tx) -> tuple[_Head, bytes]:
     """The head, checked against the last record, and the salt: one query, for `append` is hot."""
-    row = tx.row(_END)
-    head = _parse_head(row["head"] if row else None, is_empty=row is None or row["seq"] is None)
-    found = (row["seq"], row["digest"]) if row and row["seq"] is not None else (0, GENESIS)
+    ((text, grain, seq, digest),) = tx.tuples(_END)
+    found = (seq, digest) if seq is not None else (0, GENESIS)
+    if isinstance(seq, int) and text == _head_text(seq, str(digest)):
+        return _Head(seq, str(digest), seq), _salt(grain)
+    head = _parse_head(text, is_empty=seq is None)
     if found != (head.seq, head.digest):
         raise EvidenceError(
             f"evidence record {head.seq} is not the one that was written last; "
             "nothing is added to a broken chain: run `loop4 evidence verify`"
         )
-    return head, _salt(row["salt"] if row else None)
+    return head, _salt(grain)
 
 
 def _head(tx: Tx) -> _Head:
@@ -238,26 +242,34 @@ def _head(tx: Tx) -> _Head:
     return _parse_head(row["head"] if row else None, is_empty=_count(tx) == 0)
 
 
-def _parse_head(text: str | None, *, is_empty: bool) -> _Head:
+def _parse_head(text: str | int | None, *, is_empty: bool) -> _Head:
     if text is None and is_empty:
         return _Head(0, GENESIS, 0)
     if text is None:
         raise EvidenceError("the head of the evidence chain is gone")
-    match decode(text, "the head of the evidence chain"):
+    match decode(str(text), "the head of the evidence chain"):
         case {"seq": int(seq), "digest": str(digest), "count": int(count)}:
             return _Head(seq, digest, count)
     raise EvidenceError(f"the head of the evidence chain was changed: {text!r}")
 
 
-def _salt(text: str | None) -> bytes:
-    if not text:
+def _salt(text: str | int | None) -> bytes:
+    if not isinstance(text, str) or not text:
         raise EvidenceError("the ledger has lost its salt; restore the file from a copy")
     return text.encode()
 
 
 def _set_head(tx: Tx, head: _Head) -> None:
-    value = encode({"seq": head.seq, "digest": head.digest, "count": head.count}, "the head")
+    if head.count == head.seq:
+        value = _head_text(head.seq, head.digest)
+    else:
+        value = encode({"seq": head.seq, "digest": head.digest, "count": head.count}, "the head")
     tx.change(_PUT_HEAD, {"key": _HEAD, "value": value})
+
+
+def _head_text(seq: int, digest: str) -> str:
+    """The canonical text of the head of a sound chain: as many records as the last one's number."""
+    return f'{{"count":{seq},"digest":"{digest}","seq":{seq}}}'
 
 
 def _count(tx: Tx) -> int:

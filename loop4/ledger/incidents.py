@@ -10,6 +10,7 @@ from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Incident, Severity
 from loop4.errors import LedgerError
+from loop4.ledger import evidence
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import incidents
 
@@ -94,7 +95,7 @@ def update(
     given = {
         "severity": severity.value if severity else None,
         "state": state,
-        "cause": cause,
+        "cause": None if cause is None else evidence.redacted_text(tx, cause),
         "mitigated_ms": mitigated_ms,
         "resolved_ms": resolved_ms,
     }

@@ -14,6 +14,7 @@ from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Action, IntentState, JsonObject, Outcome, Reading
 from loop4.errors import LedgerError
+from loop4.ledger import evidence
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import intents, permits
@@ -174,7 +175,8 @@ def claim(tx: Tx, action_id: str, fence: int, *, permit_nonce: str = "") -> bool
 def settle(tx: Tx, action_id: str, outcome: Outcome, *, fence: int, now_ms: int) -> bool:
     """Record how an act ended. False: it is settled already, or another fence holds it.
 
-    Raises LedgerError for an outcome that is still `intended`.
+    Secrets in what the target said become hashes. Raises LedgerError for an outcome that is still
+    `intended`.
     """
     if outcome.state is IntentState.INTENDED:
         raise LedgerError(f"intent {action_id!r}: an outcome is done, failed or unknown")
@@ -185,9 +187,9 @@ def settle(tx: Tx, action_id: str, outcome: Outcome, *, fence: int, now_ms: int)
             "id": action_id,
             "held": fence,
             "ended": outcome.state.value,
-            "told": outcome.detail,
-            "was": encode(outcome.before, what),
-            "is_now": encode(outcome.after, what),
+            "told": evidence.redacted_text(tx, outcome.detail),
+            "was": encode(evidence.redacted(tx, outcome.before), what),
+            "is_now": encode(evidence.redacted(tx, outcome.after), what),
             "now": now_ms,
         },
     )

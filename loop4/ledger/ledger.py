@@ -9,6 +9,7 @@ compose in one transaction.
 from __future__ import annotations
 
 import secrets
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,11 +24,12 @@ from loop4.errors import LedgerError
 from loop4.ledger import schema
 from loop4.ledger.database import Database, Dialect
 from loop4.ledger.place import locate
+from loop4.ledger.prepared import Prepared
 from loop4.ledger.upsert import Upsert
 
 DATABASE_ERRORS = (exc.SQLAlchemyError,)  # for who meets a database that is not the ledger
 # the last two are values that no database holds: a lone surrogate, a huge integer
-_FAILURES = (exc.SQLAlchemyError, UnicodeEncodeError, OverflowError)
+_FAILURES = (exc.SQLAlchemyError, sqlite3.Error, UnicodeEncodeError, OverflowError)
 _VERSION = select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
 
 
@@ -73,8 +75,21 @@ class Tx:
         found = self.rows(statement, values)
         return found[0] if found else None
 
+    def tuples(
+        self, query: Prepared, values: Mapping[str, str | int] | None = None
+    ) -> Sequence[Sequence[str | int | None]]:
+        """Return all rows of a prepared query, without the names of their columns."""
+        self._usable()
+        try:
+            return query.run(self._connection, values or {}).fetchall()
+        except _FAILURES as error:
+            self._broken = True
+            raise self._database.explain(error) from error
+
     def change(
-        self, statement: Executable | Upsert, values: Mapping[str, str | int] | None = None
+        self,
+        statement: Executable | Upsert | Prepared,
+        values: Mapping[str, str | int] | None = None,
     ) -> int:
         """Write, and return the number of rows that it touched. `values` fill its parameters."""
         if not self.writable:
@@ -85,7 +100,10 @@ class Tx:
         if isinstance(statement, Upsert):
             statement = statement.of(self._database.dialect)
         try:
-            touched = self._connection.execute(statement, values).rowcount
+            if isinstance(statement, Prepared):
+                touched = statement.run(self._connection, values or {}).rowcount
+            else:
+                touched = self._connection.execute(statement, values).rowcount
         except _FAILURES as error:
             self._broken = True
             raise self._database.explain(error) from error
@@ -118,6 +136,8 @@ class Ledger:
         self._writer = threading.Lock()
         self._writer_thread = 0
         self._engine = database.make_engine()
+        self._kept: Connection | None = None  # of the writer, between its transactions
+        self._is_closed = False
 
     @classmethod
     def open(
@@ -173,15 +193,17 @@ class Ledger:
         """A transaction whatever the schema version is, for `migrate` alone."""
         return self._transaction()
 
-    @contextmanager
-    def transaction(self) -> Iterator[Tx]:
+    def transaction(self) -> AbstractContextManager[Tx]:
         """Take the write lock, commit at the end of the block, roll back on any exception.
 
         No `await` inside, and no second transaction of this ledger: the latter raises LedgerError.
         """
+        return self._transaction() if self.dialect == "sqlite" else self._checked_transaction()
+
+    @contextmanager
+    def _checked_transaction(self) -> Iterator[Tx]:
         with self._transaction() as tx:
-            if self.dialect != "sqlite":  # another machine may have migrated it meanwhile
-                self._check_version(tx)
+            self._check_version(tx)  # another machine may have migrated it meanwhile
             yield tx
 
     @contextmanager
@@ -205,8 +227,8 @@ class Ledger:
                 yield tx
                 tx.finish()
                 try:
-                    tx._connection.commit()
-                except exc.SQLAlchemyError as error:
+                    self._database.commit(tx._connection)
+                except _FAILURES as error:
                     raise self._database.explain(error, committing=True) from error
                 self.commits += tx.has_written
         finally:
@@ -221,6 +243,10 @@ class Ledger:
 
     def close(self) -> None:
         """Close all connections. Calling it again changes nothing."""
+        self._is_closed = True
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
         self._engine.dispose()
 
     def __enter__(self) -> Ledger:
@@ -236,17 +262,32 @@ class Ledger:
 
     @contextmanager
     def _connected(self, *, writable: bool) -> Iterator[Tx]:
-        try:
-            connection = self._engine.connect()
-        except exc.SQLAlchemyError as error:
-            raise self._database.explain(error) from error
+        connection = self._take_connection(writable=writable)
         try:
             try:
                 self._database.begin(connection, writable=writable)
-            except exc.SQLAlchemyError as error:
+            except _FAILURES as error:
                 raise self._database.explain(error) from error
             yield Tx(self._database, connection, writable=writable)
         finally:
+            self._give_back(connection, writable=writable)
+
+    def _take_connection(self, *, writable: bool) -> Connection:
+        if writable and self._kept is not None:
+            kept, self._kept = self._kept, None
+            return kept
+        try:
+            return self._engine.connect()
+        except exc.SQLAlchemyError as error:
+            raise self._database.explain(error) from error
+
+    def _give_back(self, connection: Connection, *, writable: bool) -> None:
+        # The pool's way in and out costs as much as a record; a server's connection may die
+        # meanwhile, which the pool looks after.
+        may_stay = writable and self.dialect == "sqlite" and not self._is_closed
+        if may_stay and not self._database.is_open(connection):
+            self._kept = connection
+        else:
             connection.close()  # rolls back what was not committed
 
     def _check_or_create(self, *, create: bool) -> None:

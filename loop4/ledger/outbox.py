@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 
 from loop4.domain import JsonObject
+from loop4.ledger import evidence
 from loop4.ledger.jsontext import decode_object, encode
 from loop4.ledger.ledger import Tx
 from loop4.ledger.schema import outbox
@@ -27,11 +28,14 @@ class OutboxRow:
 
 
 def put(tx: Tx, key: str, kind: str, payload: JsonObject, *, now_ms: int, due_ms: int = 0) -> bool:
-    """Promise a piece of work, due at once or at `due_ms`. False: promised before, unchanged."""
+    """Promise a piece of work, due at once or at `due_ms`. False: promised before, unchanged.
+
+    Secrets in the payload become hashes.
+    """
     row: dict[str, str | int] = {
         "key": key,
         "kind": kind,
-        "payload": encode(payload, f"outbox row {key!r}"),
+        "payload": encode(evidence.redacted(tx, payload), f"outbox row {key!r}"),
         "due_ms": due_ms,
         "put_ms": now_ms,
     }

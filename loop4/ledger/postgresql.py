@@ -130,6 +130,14 @@ class PostgresqlDatabase:
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
 
+    def commit(self, connection: Connection) -> None:
+        """End the transaction: what it wrote is on the server's disk when this returns."""
+        connection.commit()
+
+    def is_open(self, connection: Connection) -> bool:
+        """Whether a transaction is open."""
+        return connection.in_transaction()
+
     def tables(self, connection: Connection) -> Collection[str]:
         """Names of the tables in the schema, none if it is not there."""
         found = connection.execute(

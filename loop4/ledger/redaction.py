@@ -15,61 +15,84 @@ from itertools import pairwise
 
 from loop4.canonical import canonical_bytes
 from loop4.domain import Json
+from loop4.ledger.secret_forms import ADDRESS, SECRET, may_hold
 
 _SECRET_WORDS = frozenset(
-    "password passwd passphrase pwd secret secrets token tokens credential credentials cookie "
-    "cookies authorization bearer apikey privatekey accesskey signingkey".split()
+    "password passwd passphrase passcode pwd secret secrets token tokens credential credentials "
+    "cookie cookies authorization bearer apikey privatekey accesskey signingkey jwt otp".split()
 )
-_KEY_PAIRS = frozenset({"api", "private", "access", "signing", "encryption", "secret", "ssh"})
+_SECRET_ENDS = ("password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey")
+_KEY_PAIRS = frozenset(
+    "api private access signing encryption secret ssh account auth session license".split()
+)
 _COUNT_WORDS = frozenset("count limit budget used total max min ms s ttl kind type name id".split())
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _MASKED = re.compile(r"redacted:[0-9a-f]{64}")
-# Keys that are known by their beginning, wherever they stand.
-_KEYS = (
-    r"\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{12,}|\bgh[pousr]_[A-Za-z0-9]{16,}"
-    r"|\bgithub_pat_[A-Za-z0-9_]{16,}|\bglpat-[A-Za-z0-9_-]{12,}|\bxox[abprs]-[A-Za-z0-9-]{8,}"
-    r"|\bA(?:KIA|SIA)[A-Z0-9]{12,}|\bAIza[A-Za-z0-9_-]{20,}|\bhvs\.[A-Za-z0-9_-]{12,}"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"
+_FLAG = re.compile(r"--?([A-Za-z][A-Za-z0-9_-]{0,63})")
+_HEADERS = frozenset(
+    "authorization proxy-authorization cookie set-cookie x-api-key x-auth-token".split()
 )
-# What gives itself away inside free text: the secret is the group named `s`.
-_INLINE = re.compile(
-    r"(?i:\bbearer\s+|\bbasic\s+)(?P<s1>[A-Za-z0-9._~+/=-]{8,})"
-    r"|://[^/\s:@]*:(?P<s2>[^/\s@]+)@"
-    r"|(?i:\b(?:password|passwd|pwd|secret|token|api[_-]?key)\s*[=:]\s*)(?P<s3>[^\s,;&\"']+)"
-    r"|(?P<s4>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))"
-    rf"|(?P<s5>{_KEYS})",
-    re.DOTALL,
-)
-_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 
 
 def redact(value: Json, salt: bytes) -> Json:
     """Return `value` with every secret replaced by "redacted:<salted SHA-256>".
 
-    A secret is the whole value under a key that names one (password, token, apiKey, ...), or the
-    part of a string that gives itself away (a bearer token, a password in an address, a private
-    key). Booleans, null and counts of tokens stay. Doing it again changes nothing.
+    A secret is the whole value under a key that names one (password, token, apiKey, ...), beside
+    such a name (an environment variable, a header, a flag), or the part of a string that gives
+    itself away (a bearer token, a password in an address, a private key). Booleans, null and counts
+    of tokens stay. Doing it again changes nothing.
     """
     if isinstance(value, str):
         return _inline(value, salt)
     if isinstance(value, Mapping):
+        named = _is_named_secret(value)
         return {
-            key: _mask(item, salt) if _is_secret(key, item) else redact(item, salt)
+            _inline(key, salt): _mask(item, salt)
+            if _is_secret(key, item) or (named and key == "value")
+            else redact(item, salt)
             for key, item in value.items()
         }
     if isinstance(value, Sequence):
-        return [redact(item, salt) for item in value]
+        return _list(value, salt)
     return value
+
+
+def redact_text(text: str, salt: bytes) -> str:
+    """Return one text with the parts that give themselves away as secrets replaced by hashes."""
+    return _inline(text, salt)
 
 
 def redact_outside(text: str, salt: bytes) -> str:
     """Return text that came from outside without its secrets and without people's addresses."""
-    return _ADDRESS.sub(lambda match: _mask(match.group(), salt), _inline(text, salt))
+    return ADDRESS.sub(lambda match: _mask(match.group(), salt), _inline(text, salt))
 
 
 def holds_secret(text: str) -> bool:
     """Whether a part of the text gives itself away as a secret."""
-    return _INLINE.search(text) is not None
+    return may_hold(text) and SECRET.search(text) is not None
+
+
+def _list(items: Sequence[Json], salt: bytes) -> list[Json]:
+    """Items of a list: what stands behind a flag or a header's name that names a secret goes."""
+    masked: list[Json] = []
+    behind = False
+    for item in items:
+        masked.append(_mask(item, salt) if behind else redact(item, salt))
+        behind = isinstance(item, str) and not behind and _announces(item, pair=len(items) == 2)
+    return masked
+
+
+def _announces(item: str, *, pair: bool) -> bool:
+    flag = _FLAG.fullmatch(item)
+    return _names_secret(flag[1]) if flag else pair and item.lower() in _HEADERS
+
+
+def _is_named_secret(value: Mapping[str, Json]) -> bool:
+    """Whether it is a pair like {"name": "DB_PASSWORD", "value": ...}, as Kubernetes has them."""
+    name, item = value.get("name", value.get("key")), value.get("value")
+    if not isinstance(name, str) or item is None:
+        return False
+    return _is_secret(name, item) or (name.lower() in _HEADERS and item != "")
 
 
 def _is_secret(key: str, value: Json) -> bool:
@@ -86,7 +109,11 @@ def _names_secret(key: str) -> bool:
     if not words or words[-1] in _COUNT_WORDS:
         return False
     pairs = {pair for pair, last in pairwise(words) if last in ("key", "keys")}
-    return bool(_SECRET_WORDS & set(words)) or bool(_KEY_PAIRS & pairs)
+    return (
+        bool(_SECRET_WORDS & set(words))
+        or bool(_KEY_PAIRS & pairs)
+        or any(word.endswith(_SECRET_ENDS) for word in words)
+    )
 
 
 def _names_tokens(key: str) -> bool:
@@ -105,11 +132,13 @@ def _mask(value: Json, salt: bytes) -> str:
 
 
 def _inline(text: str, salt: bytes) -> str:
-    def replace(match: re.Match[str]) -> str:
-        group = match.lastgroup or "s1"
-        secret = match.group(group)
-        start = match.start(group) - match.start()
-        whole = match.group()
-        return whole[:start] + _mask(secret, salt) + whole[start + len(secret) :]
+    if not may_hold(text):
+        return text
 
-    return _INLINE.sub(replace, text)
+    def replace(match: re.Match[str]) -> str:
+        group = match.lastgroup or ""
+        start, end = match.start(group) - match.start(), match.end(group) - match.start()
+        whole = match.group()
+        return whole[:start] + _mask(whole[start:end], salt) + whole[end:]
+
+    return SECRET.sub(replace, text)

@@ -68,7 +68,18 @@ class SqliteDatabase:
 
     def begin(self, connection: Connection, *, writable: bool) -> None:
         """Start a transaction: one with the file's write lock, or one consistent snapshot."""
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writable else "BEGIN")
+        _driver(connection).execute("BEGIN IMMEDIATE" if writable else "BEGIN")
+
+    def commit(self, connection: Connection) -> None:
+        """End the transaction: what it wrote is on the disk when this returns."""
+        if connection.in_transaction():  # SQLAlchemy ran something in it and keeps count
+            connection.commit()
+        else:
+            _driver(connection).commit()
+
+    def is_open(self, connection: Connection) -> bool:
+        """Whether a transaction is open."""
+        return connection.in_transaction() or _driver(connection).in_transaction
 
     def tables(self, connection: Connection) -> Collection[str]:
         """Names of the tables in the file, SQLite's own left out."""
@@ -115,6 +126,13 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
         connection.close()
         raise
     return connection
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise LedgerError("the connection to the ledger was closed by another thread")
+    return driver
 
 
 def _text(raw: bytes) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
+import pytest
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import insert
 
 from loop4.ledger import outbox
+from loop4.ledger.checkpoints import Signing, compare
 from loop4.ledger.schema import parameters
+from loop4.ledger.second_place import copies_in, copy_to
+from loop4.ledger.signing import generate_keys
+from loop4.ledger.statements import sign_checkpoint
 from tests.api.conftest import Door
 from tests.api.test_front_door import EVENTS, vote_path, webhook
 from tests.graphs.conftest import assert_well, run
@@ -147,3 +153,41 @@ def test_what_ended_long_ago_is_forgotten_and_the_evidence_stays(door: Door) -> 
             assert open_door.service is service
 
     run(play())
+
+
+def test_the_evidence_is_signed_on_its_schedule_and_kept_in_the_second_place(
+    door: Door, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys, elsewhere = tmp_path / "keys", tmp_path / "elsewhere"
+    keys.mkdir()
+    elsewhere.mkdir()
+    signer = generate_keys(keys)
+
+    async def play() -> None:
+        door.stage.bad_deploy()
+        async with door.opened() as open_door:
+            play, service = open_door.play, open_door.service
+            assert play is not None
+            assert service is not None
+            await play.asked()
+            ledger = play.session.ledger
+            assert await service.tick("checkpoint", 0) == "no key to sign with"
+            service.signing = Signing(signer, elsewhere)
+            records = len(play.records())
+            assert await service.tick("checkpoint", 0) == f"{records} records signed"
+            assert await service.tick("checkpoint", 0) == "nothing new"
+            with ledger.read() as tx:
+                report = compare(tx, [signer.public], copies_in(elsewhere))
+            assert (report.problem, report.in_ledger, report.copies) == ("", 1, 1)
+            shutil.move(elsewhere, tmp_path / "gone")
+            door.stage.toy.clock.at_ms += 600_000
+            play.vote(play.pending()[0].approval.approval_id, approve=False)
+            assert "cannot be read" in await service.tick("checkpoint", 0)
+            shutil.move(tmp_path / "gone", elsewhere)
+            assert report.latest is not None
+            longer = sign_checkpoint(signer, report.latest.origin, 9999, b"x" * 32, 1)
+            copy_to(elsewhere, longer)
+            assert "9999 were signed before" in await service.tick("checkpoint", 0)
+
+    run(play())
+    assert "it was rolled back; nothing is signed over it" in capsys.readouterr().err

@@ -67,7 +67,8 @@ def test_verify_says_that_all_is_well_and_gives_an_anchor(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evidence", "verify", "--data", str(data)]) == 0
-    said, anchor = capsys.readouterr().out.splitlines()
+    said, unsigned, anchor = capsys.readouterr().out.splitlines()
+    assert unsigned.startswith("no signed checkpoint yet")
     assert said.startswith("evidence ok: 3 records")
     noted = anchor.removeprefix("anchor ")
     assert main(["evidence", "verify", "--data", str(data), "--anchor", noted]) == 0
@@ -94,7 +95,7 @@ def test_verify_fails_and_names_the_record(
 def test_verify_as_json(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evidence", "verify", "--data", str(data), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert list(answer) == ["ok", "records", "first_bad_seq", "problem", "head"]
+    assert list(answer) == ["ok", "records", "first_bad_seq", "problem", "head", "checkpoints"]
     assert answer["ok"] is True
 
 

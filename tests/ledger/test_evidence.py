@@ -16,6 +16,7 @@ from loop4.canonical import digest
 from loop4.domain import Json
 from loop4.errors import EvidenceError, LedgerError
 from loop4.ledger import evidence
+from loop4.ledger.chain import GENESIS
 from loop4.ledger.evidence import VerifyReport
 from loop4.ledger.ledger import Ledger
 
@@ -84,7 +85,7 @@ def test_a_chain_that_nobody_touched_verifies(written: Path) -> None:
 
 def test_an_empty_chain_verifies(ledger: Ledger) -> None:
     with ledger.read() as tx:
-        assert evidence.verify(tx) == VerifyReport(True, 0, 0, "", evidence.GENESIS)
+        assert evidence.verify(tx) == VerifyReport(True, 0, 0, "", GENESIS)
 
 
 @pytest.mark.parametrize(
