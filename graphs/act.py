@@ -6,8 +6,6 @@ target, never by trying again blindly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from loop4.domain import Action, ApprovalState, Effect, IntentState, Json, Outcome, Permit
 from loop4.errors import PermitError, PolicyError
 from loop4.graphs.close import close_run, intent_action
@@ -28,11 +26,12 @@ PERMIT_TTL_MS = 60_000
 SETTLE_MS = 1_000  # telemetry of the last second is still on its way
 
 
-@dataclass(frozen=True, slots=True)
 class _Refusal(Exception):
     """The transaction found a reason not to act; nothing was written by it."""
 
-    reason: str
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def executable_tools() -> frozenset[str]:

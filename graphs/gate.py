@@ -41,13 +41,14 @@ class Judged:
 
 
 async def judge_item(
-    fleet: Fleet, state: RunState, item: Item, *, consumed_by_us: str = ""
+    fleet: Fleet, state: RunState, item: Item, *, consumed_by_us: str | None = None
 ) -> Judged:
     """Compute the declared facts and judge, with whatever approvals the ledger holds for this
     action.
 
-    `consumed_by_us`: after a crash, the approval that this very action's own intent consumed; it is
-    good for finishing that act (expiry, votes and digest are judged again), and for nothing else.
+    `consumed_by_us`: after a crash, the approval that this very action's own intent consumed, ""
+    for none; it is good for finishing that act (expiry, votes and digest are judged again) and for
+    nothing else, and no other is: nobody would consume it.
     """
     incident = fleet.incident(state["incident_id"])
     candidate = await candidate_for(fleet, incident, item)
@@ -59,6 +60,7 @@ async def judge_item(
             if a.state is ApprovalState.CONSUMED and a.approval_id == consumed_by_us
             else a
             for a in approvals.of_action(tx, candidate.action.action_id)
+            if consumed_by_us is None or a.approval_id == consumed_by_us
         )
     with gate_span(item.tool, incident_id=state["incident_id"]) as span:
         verdict = judge(candidate.action, facts, fleet.policy, held, sources.now_ms)
