@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 
 from loop4.agents.agent import Agent, Brief, Report, fault_of
@@ -56,6 +56,7 @@ async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
     findings: list[Finding] = []
     proposals: list[Proposal] = []
     violations: list[tuple[str, str]] = []
+    known = reader.records.keys() | _cited_before(fleet, state)
     missing: list[str] = []
     notes: list[ModelNote] = []
     for agent, (answer, note) in zip(chosen, answers, strict=True):
@@ -65,7 +66,7 @@ async def ask_agents(fleet: Fleet, state: RunState) -> RunState:
             violations.append((agent.name, answer))
             continue
         missing += [m for m in answer.missing if m not in missing]
-        _check(agent, answer, reader, findings, proposals, violations)
+        _check(agent, answer, known, findings, proposals, violations)
     for note in notes:
         draft_model_note(fleet, state, note)
     recorded = _record(fleet, state, reader, findings, proposals, violations, missing)
@@ -147,7 +148,7 @@ def _raised(error: Exception) -> str:
 def _check(
     agent: Agent,
     report: Report,
-    reader: Reader,
+    known: Set[str],
     findings: list[Finding],
     proposals: list[Proposal],
     violations: list[tuple[str, str]],
@@ -155,11 +156,10 @@ def _check(
     """Keep findings that cite known evidence and proposals inside the agent's bounds; note the
     rest.
     """
-    known = reader.records
     for finding in report.findings:
         if not finding.evidence:
             violations.append((agent.name, "a finding without evidence was dropped"))
-        elif not set(finding.evidence) <= set(known):
+        elif not set(finding.evidence) <= known:
             violations.append((agent.name, "a finding that cites unknown evidence was dropped"))
         else:
             findings.append(finding)
@@ -175,6 +175,16 @@ def _check(
             violations.append((agent.name, f"a proposal in the name of {proposal.agent!r}"))
         else:
             proposals.append(proposal)
+
+
+def _cited_before(fleet: Fleet, state: RunState) -> Set[str]:
+    """Evidence of the findings of the last look: it stands in the chain already."""
+    cited: set[str] = set()
+    for name in state.get("findings", ()):
+        body = fleet.drafts.get(name)
+        evidence = body.get("evidence") if isinstance(body, dict) else None
+        cited.update(str(e) for e in (evidence if isinstance(evidence, list) else ()))
+    return cited
 
 
 def _record(

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from loop4.agents.agent import Agent, Brief, Report
 from loop4.agents.investigation import investigate
@@ -27,7 +28,7 @@ from loop4.agents.planner.shapes import Tool
 from loop4.agents.planner.turns import Turns, Work
 from loop4.agents.planner.wire import Answer, Call, EndpointError, Message, Trouble
 from loop4.canonical import digest
-from loop4.domain import JsonObject, SourceKind
+from loop4.domain import Finding, JsonObject, SourceKind
 from loop4.errors import ModelError
 from loop4.prompts.load import load
 
@@ -73,7 +74,9 @@ class ModelPlanner:
         self._tell = tell
         self._told: set[str] = set()
         self._monotonic = monotonic
-        self._last_seen: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._last_seen: OrderedDict[tuple[str, str], tuple[str, tuple[Finding, ...]]] = (
+            OrderedDict()
+        )
         self._resting_until = 0.0
         self._resting_why = ""
 
@@ -81,13 +84,19 @@ class ModelPlanner:
         return f"ModelPlanner({self.turns.endpoint!r})"
 
     async def refine(self, agent: Agent, brief: Brief, report: Report) -> Refined:
-        """The report with the findings and proposals of the model that hold."""
+        """The report with the findings and proposals of the model that hold.
+
+        With nothing new to see it is not asked again: what it added then stands, with the evidence
+        of that time. A proposal does not: it was judged, and what it rests on may have moved.
+        """
         work = self.turns.begin(f"refine {agent.name}", brief.incident_id)
         prompts = {p.name: p.digest for p in (load("boundaries"), load(agent.name))}
         key, seen = (brief.incident_id, agent.name), _look(brief, report)
-        if self._last_seen.get(key) == seen:
+        last_seen, added_then = self._last_seen.get(key, ("", ()))
+        if last_seen == seen:
             work.notes.append("nothing new since the model was last asked")
-            return Refined(report, self._note(work, prompts))
+            stands = replace(report, findings=(*report.findings, *added_then))
+            return Refined(stands, self._note(work, prompts))
         try:
             self._awake()
             async with asyncio.timeout(self.limits.seconds):
@@ -97,7 +106,8 @@ class ModelPlanner:
             return Refined(report, self._note(work, prompts, fallback=why))
         except ModelError as error:
             return Refined(report, self._note(work, prompts, fallback=self._failed(error)))
-        self._last_seen[key] = seen
+        new = tuple(f for f in result.findings if f not in report.findings)
+        self._last_seen[key] = (seen, new)
         while len(self._last_seen) > LOOKS_KEPT:
             self._last_seen.popitem(last=False)
         self.totals.dropped += sum(dropped.values())
@@ -337,7 +347,6 @@ def _look(brief: Brief, report: Report) -> str:
     """
     return digest(
         {
-            "severity": brief.severity.value,
             "findings": sorted(f"{f.kind} {f.subject}" for f in report.findings),
             "proposals": sorted(f"{p.tool} {p.target}" for p in report.proposals),
             "missing": sorted(report.missing),

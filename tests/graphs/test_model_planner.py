@@ -221,6 +221,16 @@ def test_a_model_that_helps_adds_findings_and_changes_no_act(tmp_path: Path) -> 
     assert all(n["dropped"] == {"sentence fails the fact check": 1} for n in written)
 
 
+def test_what_a_model_added_stands_while_there_is_nothing_new_to_see(tmp_path: Path) -> None:
+    with model(natively(helpful)) as planner:
+        tale = tell(tmp_path, NoChange(), planner, lies=False)
+    looks = [n for n in tale.notes if str(n["task"]).startswith("refine")]
+    again = [n for n in looks if n["notes"] == ["nothing new since the model was last asked"]]
+    assert again
+    assert tale.findings.count("The requests of orders fail.") == len(looks)
+    assert "unknown evidence" not in tale.text
+
+
 def test_a_planner_that_raises_is_the_playbook(tmp_path: Path) -> None:
     class Broken:
         async def refine(self, agent: Agent, brief: Brief, report: Report) -> Refined:
