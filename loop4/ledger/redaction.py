@@ -25,7 +25,9 @@ _SECRET_ENDS = ("password", "passwd", "passphrase", "secret", "token", "apikey",
 _KEY_PAIRS = frozenset(
     "api private access signing encryption secret ssh account auth session license".split()
 )
-_COUNT_WORDS = frozenset("count limit budget used total max min ms s ttl kind type name id".split())
+_COUNT_WORDS = frozenset(
+    "count limit budget used total max min ms s ttl kind type name id source".split()
+)
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _MASKED = re.compile(r"redacted:[0-9a-f]{64}")
 _FLAG = re.compile(r"--?([A-Za-z][A-Za-z0-9_-]{0,63})")

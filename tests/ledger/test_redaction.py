@@ -67,6 +67,7 @@ def test_what_is_no_secret_stays(ledger: Ledger) -> None:
         "tokens": 300,
         "max_tokens": 9,
         "token_budget": 1000,
+        "secret_source": {"value": False, "age_ms": 0},
         "password": None,
         "secret": "",
         "has_secret": True,
