@@ -70,9 +70,7 @@ class Policy:
         """
         known = self.facts["environment"].values if "environment" in self.facts else ()
         wanted = tuple(
-            s
-            if s.environment in ("", *known)
-            else ModeSetting("", "", s.tool_class, Mode.OBSERVE)
+            s if s.environment in ("", *known) else ModeSetting("", "", s.tool_class, Mode.OBSERVE)
             for s in settings
         )
         if wanted == self.settings:

@@ -24,7 +24,7 @@ OBLIGATIONS = ("verify_health_within_s", "expires_within_s")
 SUGGEST_NEED = ApprovalNeed(role="on-call", need=1, ttl_s=900)
 """What a write asks for where the binding says `suggest`."""
 
-FLEET_NEED = ApprovalNeed(role="policy-author", need=1, ttl_s=86_400)
+FLEET_NEED = ApprovalNeed(role="policy-author", need=1, ttl_s=3600)
 """What a change of the fleet itself asks for at least, if a rule would let it through unasked."""
 
 LATTICE = (Effect.DENY, Effect.ESCALATE, Effect.REQUIRE_APPROVAL, Effect.ALLOW)
