@@ -25,15 +25,15 @@ from loop4.domain import (
     ToolClass,
     Verdict,
 )
-from loop4.ledger import approvals, evidence, modes, outbox, parameters
+from loop4.ledger import approvals, evidence, modes, parameters
 from loop4.ledger.approvals import Request, VoteResult
 from loop4.ledger.ledger import Tx
 from loop4.policies.approval import action_digest
 from loop4.policies.gate import judge
 from loop4.policies.mode_change import FILES, ModeChange, ModeEffect, effect_of
-from loop4.policies.people import Person
+from loop4.policies.people import Person, change_fault
 from loop4.policies.policy import Policy
-from loop4.policies.rules import AGENTS, ROLES
+from loop4.policies.rules import AGENTS
 
 WIDEN = "fleet.widen_mode"
 
@@ -58,6 +58,15 @@ class Carried:
     scope: str
     reasons: tuple[str, ...] = ()
 
+    def to_json(self) -> dict[str, Json]:
+        """For the voter."""
+        return {
+            "done": self.is_done,
+            "scope": self.scope,
+            "mode": self.mode.value,
+            "reasons": list(self.reasons),
+        }
+
 
 def change_mode(
     tx: Tx, policy: Policy, change: ModeChange, person: Person, reason: str, now_ms: int
@@ -67,7 +76,7 @@ def change_mode(
     `policy` is that of the files as they stand; what the ledger sets is read here.
     """
     effect = effect_of(policy, modes.read(tx), change)
-    refusal = _may_not(person)
+    refusal = change_fault(person)
     if refusal:
         _record_refusal(tx, change, person, reason, refusal, now_ms)
         return Changed("refused", effect.before, effect.before, (refusal,))
@@ -92,24 +101,11 @@ def cast_vote(
     """
     result = approvals.vote(tx, approval_id, person.name, person.roles, approve, now_ms)
     known = approvals.get(tx, approval_id)
-    if known is None or known.approval.state is ApprovalState.PENDING:
-        return result, None
-    state = known.approval.state
-    outbox.done(tx, f"resume:{known.run_id}:{approval_id}:{state.value}", now_ms=now_ms)
-    if not result.accepted or state is not ApprovalState.APPROVED:
+    if not result.accepted or known is None or known.approval.state is not ApprovalState.APPROVED:
         return result, None
     carried = _carry_out(tx, policy, known, now_ms)
     after = approvals.get(tx, approval_id)
     return replace(result, approval=after.approval if after else None), carried
-
-
-def _may_not(person: Person) -> str:
-    if person.name in AGENTS:
-        return f"{person.name!r} is an agent; only people change how far the fleet may go"
-    if not set(person.roles) & set(ROLES):
-        held = ", ".join(person.roles) or "none"
-        return f"{person.name!r} needs one of the roles {', '.join(ROLES)} (roles held: {held})"
-    return ""
 
 
 def _put(
