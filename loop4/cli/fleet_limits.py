@@ -85,6 +85,7 @@ def set_limits(
         if not 0 <= value <= limits.LARGEST:
             option = "--" + field.replace("_", "-")
             raise UsageError(f"{option} {value}: expected 0 (no limit) to {limits.LARGEST}")
+    _has_reason(reason)
     of_files = _queues(operations)
     _is_known(queue, of_files)
     person, now_ms = _person(operations), _now_ms()
@@ -107,6 +108,7 @@ def clear(
     """Give the word back to fleet.yaml for one queue."""
     from loop4.ledger import limits
 
+    _has_reason(reason)
     of_files = _queues(operations)
     _is_known(queue, of_files)
     person, now_ms = _person(operations), _now_ms()
@@ -114,6 +116,13 @@ def clear(
         limits.clear(tx, queue, by=person.name, reason=reason, now_ms=now_ms)
         known, rows = limits.read(tx, now_ms), limits.rows(tx, now_ms)
     _print(of_files, known, rows, only=queue, as_json=as_json)
+
+
+def _has_reason(reason: str) -> None:
+    from loop4.errors import UsageError
+
+    if not reason.strip():
+        raise UsageError("--reason: say why; it stands in the evidence")
 
 
 def _queues(operations: Path | None) -> tuple[QueueLimits, ...]:

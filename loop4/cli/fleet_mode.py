@@ -164,9 +164,11 @@ def _change(
     *,
     as_json: bool,
 ) -> None:
-    from loop4.errors import Loop4Error
+    from loop4.errors import Loop4Error, UsageError
     from loop4.graphs.mode_change import change_mode
 
+    if not reason.strip():
+        raise UsageError("--reason: say why; it stands in the evidence")
     policy = policy_of(operations, rules)
     change = _read(place, tool_class, mode, policy, _catalogue(operations))
     person = voter(operations)

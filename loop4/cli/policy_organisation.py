@@ -58,6 +58,7 @@ def explain_agent(
     Raises UsageError for an unknown agent, naming the nearest.
     """
     from loop4.cli.data_folder import plain
+    from loop4.cli.voter import operations_folder
     from loop4.errors import UsageError
     from loop4.graphs.act import executable_tools
     from loop4.graphs.assemble import AGENTS, READ_TOOLS
@@ -68,7 +69,8 @@ def explain_agent(
     fleet = {one.name: one for one in AGENTS}
     if agent not in fleet:
         raise UsageError(unknown("agent", agent, fleet))
-    files = bindings_of(operations / "policies") if operations is not None else ()
+    folder = operations_folder(operations, required=False)
+    files = bindings_of(folder / "policies") if folder is not None else ()
     policy = load_policy(rules, files, executors=executable_tools() | READ_TOOLS)
     found = permissions(policy.under(_settings(data, db)), agent, fleet[agent].may_propose)
     if as_json:
