@@ -76,7 +76,7 @@ def change_mode(
     `policy` is that of the files as they stand; what the ledger sets is read here.
     """
     effect = effect_of(policy, modes.read(tx), change)
-    refusal = change_fault(person)
+    refusal = change_fault(person) or _silence_fault(change)
     if refusal:
         _record_refusal(tx, change, person, reason, refusal, now_ms)
         return Changed("refused", effect.before, effect.before, (refusal,))
@@ -106,6 +106,13 @@ def cast_vote(
     carried = _carry_out(tx, policy, known, now_ms)
     after = approvals.get(tx, approval_id)
     return replace(result, approval=after.approval if after else None), carried
+
+
+def _silence_fault(change: ModeChange) -> str:
+    """Nobody suppresses pages alone: the files may bind `notify` to observe, a row may not."""
+    if change.tool_class is ToolClass.NOTIFY and change.mode is Mode.OBSERVE:
+        return "a mode does not silence the fleet; plan a maintenance window in calendar.yaml"
+    return ""
 
 
 def _put(

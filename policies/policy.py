@@ -66,13 +66,11 @@ class Policy:
     def under(self, settings: Iterable[ModeSetting]) -> Policy:
         """The same policy with these settings of modes; the version names the files and stays.
 
-        One for an environment that the facts do not know holds everywhere, as `observe`.
+        One for an environment that the facts do not know holds for every write, as `observe`.
         """
         known = self.facts["environment"].values if "environment" in self.facts else ()
-        wanted = tuple(
-            s if s.environment in ("", *known) else ModeSetting("", "", s.tool_class, Mode.OBSERVE)
-            for s in settings
-        )
+        nowhere = ModeSetting("", "", ToolClass.WRITE, Mode.OBSERVE)
+        wanted = tuple(s if s.environment in ("", *known) else nowhere for s in settings)
         if wanted == self.settings:
             return self
         found = self._under.get(wanted)

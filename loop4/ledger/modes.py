@@ -1,8 +1,9 @@
 """Modes that people set while the fleet runs: `mode.ENVIRONMENT/SERVICE/CLASS` as rows of
 `parameters`, `*` for every service.
 
-A row that cannot be read holds the narrowest mode. One that names an approval is approved only if
-the ledger holds that approval, used up, for this scope and at least this mode.
+A row that cannot be read holds the narrowest mode; none silences pages, which only the files can.
+One that names an approval is approved only if the ledger holds that approval, used up, for this
+scope and at least this mode.
 """
 
 from __future__ import annotations
@@ -93,6 +94,9 @@ def _row(tx: Tx, name: str, value: str, set_by: str, set_ms: int) -> ModeRow:
         return ModeRow(name, everywhere, set_by, set_ms, problem=problem)
     scope = environment, "" if service == EVERY else service, ToolClass(word)
     said, _, approval_id = value.partition(" ")
+    if scope[2] is ToolClass.NOTIFY and said not in (Mode.SUGGEST, Mode.ACT):
+        setting, problem = ModeSetting(*scope, Mode.SUGGEST), "a mode does not silence the fleet"
+        return ModeRow(name, setting, set_by, set_ms, problem=problem)
     if said not in tuple(Mode):
         setting = ModeSetting(*scope, Mode.OBSERVE)
         return ModeRow(name, setting, set_by, set_ms, problem=f"unknown mode {said!r}: observe")

@@ -33,9 +33,15 @@ class Office:
         Ledger.open(desk.data / "ledger.db").close()
 
     def say(self, person: str, *words: str, code: int = 0) -> str:
-        """What the person's command prints: its output, or its one line of error."""
+        """What the person's command prints: its output, or its one line of error.
+
+        Code -1: it fails and prints its answer all the same, with --json.
+        """
         self._monkeypatch.setenv("LOOP4_TOKEN", token_of(person))
         found, out, err = self.desk.say(*words)
+        if code == -1:
+            assert (found, err) == (1, "")
+            return out
         assert found == code, err or out
         assert err == "" if code == 0 else err.count("\n") == 1, err
         return out if code == 0 else err
@@ -257,6 +263,15 @@ def test_who_has_not_the_role_or_is_an_agent_changes_nothing_and_it_is_written_d
     assert office.desk.records("decision") == ()
 
 
+def test_nobody_silences_the_fleet_by_a_mode(office: Office) -> None:
+    words = (*SET, "lab", "notify", "observe", "--reason", "quiet")
+    told = office.say("mira", *words, code=1)
+    assert "lab notify stays act: a mode does not silence the fleet" in told
+    assert office.mode(tool_class="notify") == "act"
+    (refused,) = office.bodies("mode_refused")
+    assert (refused["person"], refused["scope"]) == ("mira", "lab notify")
+
+
 def test_a_row_that_nobody_approved_or_can_read_never_widens_and_is_told(office: Office) -> None:
     office.ceiling("act")
     with Ledger.open(office.desk.data / "ledger.db") as ledger, ledger.transaction() as tx:
@@ -310,3 +325,18 @@ def test_json_says_what_came_of_it(office: Office) -> None:
     assert voted["carried_out"] == {
         "done": True, "scope": "lab write", "mode": "act", "reasons": [],
     }  # fmt: skip
+    refused = json.loads(
+        office.say("ade", *SET, "production", "write", "act", "--reason", "r", "--json", code=-1)
+    )
+    assert (refused["outcome"], refused["after"]) == ("refused", "suggest")
+    assert "the policy files do not let an approval" in refused["reasons"][0]
+
+
+def test_the_one_who_comes_on_call_is_told_who_changed_what(office: Office) -> None:
+    office.set("mira", "lab", "suggest")
+    out = office.say("jonas", "handoff")
+    assert "mira set mode.lab/*/write: suggest, because\n" in out
+    changes = office.desk.json("handoff")["changes"]
+    assert isinstance(changes, list)
+    (change,) = changes
+    assert (change["person"], change["value"]) == ("mira", "suggest")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from loop4.domain import Effect, Mode, RequesterKind, ToolClass
+from loop4.graphs.assemble import AGENTS
 from loop4.graphs.gate import Judged, judge_item
-from loop4.graphs.mode_change import Changed, cast_vote, change_mode
+from loop4.graphs.mode_change import WIDEN, Changed, cast_vote, change_mode
 from loop4.graphs.state import RunState
 from loop4.graphs.steps import Item
 from loop4.ledger import approvals, modes
@@ -83,6 +84,36 @@ def test_a_narrower_mode_stops_the_act_that_waited_for_its_vote(stage: Stage) ->
             assert play.chain_holds()
 
     run(story())
+
+
+def test_a_mode_that_is_narrowed_between_the_verdict_and_the_intent_stops_the_act(
+    stage: Stage,
+) -> None:
+    opened: list[Play] = []
+
+    def narrow(point: str) -> None:
+        if point == "before_intent":
+            change(opened[0], MIRA, Mode.OBSERVE, "orders")
+
+    async def story() -> None:
+        stage.bad_deploy()
+        async with stage.opened(passing=narrow) as play:
+            opened.append(play)
+            asked = await play.asked()
+            assert play.vote(asked.approval.approval_id)
+            for _ in range(3):
+                await play.second()
+            (refused,) = play.records("not_done")
+            assert refused.body["reason"] == "the mode was narrowed to observe meanwhile"
+            assert play.acts() == ()
+            assert play.toy.effects == []
+            assert play.chain_holds()
+
+    run(story())
+
+
+def test_no_agent_of_the_fleet_can_propose_a_widening() -> None:
+    assert all(WIDEN not in agent.may_propose for agent in AGENTS)
 
 
 def test_modes_hold_from_the_next_decision_on_and_widen_only_with_a_vote(stage: Stage) -> None:

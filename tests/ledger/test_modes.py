@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import insert, update
 
-from loop4.domain import Approval, ApprovalState, Mode, ModeSetting, ToolClass
+from loop4.domain import Approval, ApprovalState, JsonObject, Mode, ModeSetting, ToolClass
 from loop4.ledger import approvals, evidence, modes
 from loop4.ledger.ledger import Ledger, Tx
 from loop4.ledger.schema import parameters
@@ -26,8 +26,8 @@ def granted(tx: Tx, approval_id: str, mode: str, *, service: str = "", used: boo
         approval_id, f"act-{approval_id}", f"d-{approval_id}", "v1", ApprovalState.PENDING,
         "mira", "policy-author", 1, 1, 1000,
     )  # fmt: skip
-    args = {"environment": "lab", "service": service, "class": "write", "mode": mode}
-    payload = {"action_requests": [{"name": "fleet.widen_mode", "args": args}]}
+    args: JsonObject = {"environment": "lab", "service": service, "class": "write", "mode": mode}
+    payload: JsonObject = {"action_requests": [{"name": "fleet.widen_mode", "args": args}]}
     approvals.request(tx, asked, incident_id="", run_id="", payload=payload)
     assert approvals.vote(tx, approval_id, "ade", ["policy-author"], True, 2).accepted
     if used:
@@ -58,6 +58,8 @@ def test_what_is_set_is_read_back_with_its_author_and_is_evidence(ledger: Ledger
         ("mode.lab/*/write", "ACT", ModeSetting("lab", "", WRITE, Mode.OBSERVE)),
         ("mode.lab/*/write", "act", ModeSetting("lab", "", WRITE, Mode.ACT)),
         ("mode.lab/*/write", "act apr-none", ModeSetting("lab", "", WRITE, Mode.ACT)),
+        ("mode.lab/*/notify", "observe", ModeSetting("lab", "", ToolClass.NOTIFY, Mode.SUGGEST)),
+        ("mode.lab/*/notify", "none", ModeSetting("lab", "", ToolClass.NOTIFY, Mode.SUGGEST)),
         ("mode.lab/*/read", "act", ModeSetting("", "", WRITE, Mode.OBSERVE)),
         ("mode.lab/*/writes", "act", ModeSetting("", "", WRITE, Mode.OBSERVE)),
         ("mode.lab", "act", ModeSetting("", "", WRITE, Mode.OBSERVE)),

@@ -152,6 +152,9 @@ def test_the_gate_judges_by_the_mode_in_force(shipped: Policy) -> None:
     assert effect(replace(orders, tool_class=NOTIFY)) == (Effect.ALLOW, Mode.ACT)
     # nobody can tell where this holds, so it holds everywhere
     assert effect(replace(lab, environment="labb")) == (Effect.DENY, Mode.OBSERVE)
+    # and silences no page
+    nowhere = files.under([ModeSetting("labb", "", NOTIFY, Mode.OBSERVE)])
+    assert nowhere.mode_for(NOTIFY, "lab", "orders") is Mode.ACT
     assert effect() == (Effect.ALLOW, Mode.ACT)
 
 
