@@ -120,6 +120,9 @@ def _lines(body: dict[str, Json]) -> list[str]:
             place = f"{m['environment']}/{m['service']}" if m["service"] else m["environment"]
             files = f" (the files say {m['files']})" if m["files"] != m["mode"] else ""
             told.append(f"mode of {place}: {m['mode']}{files}")
+    for s in _rows(body, "modes_set"):
+        if s["problem"]:
+            told.append(f"{s['name']}: {s['problem']}")
     if "policy_fault" in body:
         told.append(f"modes unknown, the policy cannot be loaded: {body['policy_fault']}")
     for i in _rows(body, "incidents_open"):

@@ -285,6 +285,7 @@ def test_a_row_that_nobody_approved_or_can_read_never_widens_and_is_told(office:
     out = office.say("mira", "fleet", "mode")
     assert "approval 'apr-forged' does not stand behind it" in out
     assert "unknown mode 'everything': observe" in out
+    assert "mode.lab/*/write: unknown mode 'everything'" in office.say("mira", "status")
 
 
 def test_status_and_explain_show_the_mode_in_force(office: Office) -> None:
