@@ -18,6 +18,7 @@ from loop4.ledger import approvals, budgets, evidence, incidents, intents, locks
 from loop4.ledger.intents import Intent, Reconcile, reconcile
 from loop4.ledger.ledger import Tx
 from loop4.policies.gate import judge
+from loop4.policies.modes import is_wider
 from loop4.policies.permit import PermitOffice
 from loop4.telemetry import current_trace_id, tool_span
 from loop4.tools import executors
@@ -100,6 +101,8 @@ class Actor:
             return f"the policy files were changed and cannot be loaded: {error}"
         if present.version == fleet.policy.version:
             return ""
+        with fleet.ledger.read() as tx:
+            present = fleet.in_force(tx, present)
         verdict = judge(judged.candidate.action, judged.facts, present, (), fleet.clock.now_ms())
         if verdict.effect is Effect.ALLOW:
             return ""
@@ -116,6 +119,9 @@ class Actor:
     ) -> None:
         """Lock, budget, approval, decision and intent: all or nothing."""
         action = judged.candidate.action
+        mode = self._fleet.in_force(tx).mode_of(action.tool, action.environment, action.service)
+        if is_wider(judged.verdict.mode, mode):
+            raise _Refusal(f"the mode was narrowed to {mode} meanwhile")
         holder = locks.take(tx, action.target, action.action_id, state["run_id"], now_ms)
         if holder is not None:
             raise _Refusal(f"{action.target} is locked by run {holder.run_id}")

@@ -13,8 +13,8 @@ from loop4.agents.planner.port import Planner, PlaybookPlanner
 from loop4.domain import Clock, Incident
 from loop4.errors import LedgerError
 from loop4.graphs.drafts import Drafts
-from loop4.ledger import incidents
-from loop4.ledger.ledger import Ledger
+from loop4.ledger import incidents, modes
+from loop4.ledger.ledger import Ledger, Tx
 from loop4.policies.calendar import Calendar
 from loop4.policies.catalogue import Catalogue
 from loop4.policies.context import ContextReport
@@ -67,6 +67,10 @@ class Fleet:
         if found is None:
             raise LedgerError(f"the ledger has no incident {incident_id!r}")
         return found
+
+    def in_force(self, tx: Tx, policy: Policy | None = None) -> Policy:
+        """The run's policy, or another one, with the modes that people have set by now."""
+        return (policy or self.policy).under(modes.read(tx))
 
     def sources(self, incident: Incident, *, context_complete: bool) -> FactSources:
         """Where the facts of one decision come from, now."""

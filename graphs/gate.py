@@ -55,6 +55,7 @@ async def judge_item(
     sources = fleet.sources(incident, context_complete=state.get("context") == "complete")
     facts = await facts_for(sources, candidate)
     with fleet.ledger.read() as tx:
+        policy = fleet.in_force(tx)
         held = tuple(
             replace(a, state=ApprovalState.APPROVED)
             if a.state is ApprovalState.CONSUMED and a.approval_id == consumed_by_us
@@ -63,7 +64,7 @@ async def judge_item(
             if consumed_by_us is None or a.approval_id == consumed_by_us
         )
     with gate_span(item.tool, incident_id=state["incident_id"]) as span:
-        verdict = judge(candidate.action, facts, fleet.policy, held, sources.now_ms)
+        verdict = judge(candidate.action, facts, policy, held, sources.now_ms)
         span.verdict(verdict)
     return Judged(
         item, candidate, facts, verdict, action_digest(candidate.action, fleet.policy.version)

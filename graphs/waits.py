@@ -14,9 +14,9 @@ from loop4.ledger import approvals, events, evidence, incidents
 
 
 async def watch_waits(fleet: Fleet) -> None:
-    """Look at every request that waits for a vote once."""
+    """Look at every request of an incident that waits for a vote once."""
     with fleet.ledger.read() as tx:
-        pending = approvals.pending(tx)
+        pending = [r for r in approvals.pending(tx) if r.incident_id]
     for request in pending:
         with fleet.ledger.read() as tx:
             known = events.of_incident(tx, request.incident_id)

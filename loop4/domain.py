@@ -55,6 +55,7 @@ class ToolClass(StrEnum):
     READ = "read"
     WRITE = "write"
     NOTIFY = "notify"
+    FLEET = "fleet"  # changes what the fleet itself may do
 
 
 class Effect(StrEnum):
@@ -74,6 +75,21 @@ class Mode(StrEnum):
     OBSERVE = "observe"
     SUGGEST = "suggest"
     ACT = "act"
+
+
+@dataclass(frozen=True, slots=True)
+class ModeSetting:
+    """What people set while the fleet runs, on top of the bindings of the policy files.
+
+    `environment` and `service` "" mean every one. Only with `is_approved` may it be wider than the
+    files say.
+    """
+
+    environment: str
+    service: str
+    tool_class: ToolClass
+    mode: Mode
+    is_approved: bool = False
 
 
 class Reading(StrEnum):

@@ -79,13 +79,7 @@ class Service:
         """Those of fleet.yaml, with what people set in the ledger on top."""
         with self.session.ledger.read() as tx:
             given = limits.read(tx, self.session.fleet.clock.now_ms())
-        return limits_from(
-            [
-                QueueLimits(q.name, q.per_worker, q.in_all, q.starts_per_s, poll_s(q.name))
-                for q in self.schedule.queues
-            ],
-            given,
-        )
+        return limits_from(limits_of(self.schedule), given)
 
     async def sign_on(self, worker: str) -> None:
         """Hold this worker's name. One that died a moment ago is waited for.
@@ -395,6 +389,14 @@ SWEEPS: Mapping[str, Sweep] = {"health": sweep_health}
 
 def _moment(at_ms: int) -> datetime:
     return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def limits_of(schedule: FleetSchedule) -> tuple[QueueLimits, ...]:
+    """The limits that fleet.yaml gives."""
+    return tuple(
+        QueueLimits(q.name, q.per_worker, q.in_all, q.starts_per_s, poll_s(q.name))
+        for q in schedule.queues
+    )
 
 
 def poll_s(queue: str) -> float:

@@ -132,6 +132,7 @@ def under(policy: Policy, mode: Mode | None, has_executor: bool) -> Policy:
         facts=policy.facts,
         executors=None if has_executor else frozenset(),
         limits=policy.limits,
+        settings=policy.settings if mode is None else (),
     )
 
 

@@ -4,8 +4,9 @@ unknown tool                         -> deny
 a fact or argument not as declared   -> deny, naming it
 no rule matched                      -> deny
 rules matched                        -> the worst of deny > escalate > require_approval > allow
-binding `observe` (or none)          -> deny, `decided` kept (reads go by the rules alone)
+binding `observe` (or none)          -> deny, `decided` kept (reads and the fleet itself by rules)
 binding `suggest`, an allowed write  -> require_approval
+an allowed change of the fleet itself -> require_approval, whatever the binding
 declared, but no executor            -> deny
 require_approval, a fitting approval -> allow; an approval lifts nothing else
 """

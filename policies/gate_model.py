@@ -7,14 +7,14 @@ boundary inputs.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import z3
 
 from loop4.domain import Effect, Mode, ToolClass
 from loop4.policies.policy import Policy
-from loop4.policies.rules import ROLES, STRICTNESS, Match, Rule
+from loop4.policies.rules import ROLES, STRICTNESS, Binding, Match, Rule
 from loop4.policies.symbols import Symbols, all_of, any_of
 from loop4.policies.tree import Binary, Constant, ListOf, Name, Tree, Unary
 
@@ -134,9 +134,16 @@ class GateModel:
         suggest = mode == STRICTNESS.index(Mode.SUGGEST)
         observe = mode == STRICTNESS.index(Mode.OBSERVE)
         stopped = z3.Or(
-            z3.And(observe, z3.Not(symbols.is_class(ToolClass.READ))), z3.Not(is_executable)
+            z3.And(observe, z3.Not(symbols.is_class(ToolClass.READ, ToolClass.FLEET))),
+            z3.Not(is_executable),
         )
-        asks = z3.And(suggest, symbols.is_class(ToolClass.WRITE), decided.allow)
+        asks = z3.And(
+            z3.Or(
+                z3.And(suggest, symbols.is_class(ToolClass.WRITE)),
+                symbols.is_class(ToolClass.FLEET),
+            ),
+            decided.allow,
+        )
         goes_on = z3.Not(stopped)
         return Effects(
             allow=z3.And(goes_on, decided.allow, z3.Not(asks)),
@@ -157,6 +164,13 @@ class GateModel:
 
     def mode_of_bindings(self, tools: Collection[str]) -> z3.ArithRef:
         """The strictest mode that a binding gives, `observe` where none speaks."""
+        return self._strictest(tools, lambda binding: binding.mode)
+
+    def ceiling_of_bindings(self, tools: Collection[str]) -> z3.ArithRef:
+        """How far an approved widening may go."""
+        return self._strictest(tools, lambda binding: binding.widest or binding.mode)
+
+    def _strictest(self, tools: Collection[str], of: Callable[[Binding], Mode]) -> z3.ArithRef:
         mode: z3.ArithRef = z3.IntVal(STRICTNESS.index(Mode.OBSERVE))
         for strictness in reversed(STRICTNESS):
             speaking = [
@@ -170,7 +184,7 @@ class GateModel:
                     self.symbols.is_word(self.symbols.service, b.services),
                 )
                 for b in self.policy.bindings
-                if b.mode is strictness
+                if of(b) is strictness
             ]
             if speaking:
                 mode = z3.If(z3.Or(*speaking), STRICTNESS.index(strictness), mode)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from loop4.policies.documents import API_VERSION, Node, read_documents
 from loop4.policies.moments import read_moment
+from loop4.policies.rules import AGENTS, ROLES
 
 _KINDS = ("People",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,62}")
@@ -62,6 +63,16 @@ class People:
             if hmac.compare_digest(person.token_sha256, digest):
                 found = person
         return found if token and found and not has_expired(found.expires_ms, now_ms) else None
+
+
+def change_fault(person: Person) -> str:
+    """Why this person may not change the fleet's modes or limits; empty if they may."""
+    if person.name in AGENTS:
+        return f"{person.name!r} is an agent; only people change the fleet"
+    if not set(person.roles) & set(ROLES):
+        held = ", ".join(person.roles) or "none"
+        return f"{person.name!r} needs one of the roles {', '.join(ROLES)} (roles held: {held})"
+    return ""
 
 
 def has_expired(expires_ms: int, now_ms: int) -> bool:

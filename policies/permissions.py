@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from loop4.domain import ApprovalNeed, Effect, Json, Mode
+from loop4.domain import ApprovalNeed, Effect, Json, Mode, ModeSetting
 from loop4.policies.policy import Policy
 from loop4.policies.rules import LATTICE, SUGGEST_NEED, Rule
 from loop4.policies.tree import Binary, Constant, ListOf, Name, Tree, Unary, unparse
@@ -36,13 +36,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ToolPermission:
-    """All that the rules say about one tool. `modes` maps an environment to the binding's mode."""
+    """All that the rules say about one tool. `modes` maps an environment to the mode in force;
+    `set` is what people set while the fleet runs, of which that is made.
+    """
 
     tool: str
     tool_class: str
     effect: str
     is_executable: bool
     modes: dict[str, Mode]
+    set: tuple[str, ...]
     lines: tuple[Line, ...]
 
 
@@ -92,8 +95,15 @@ def _tool(policy: Policy, agent: str, name: str) -> ToolPermission:
         effect=declared.effect,
         is_executable=policy.executors is None or name in policy.executors,
         modes={e: _mode(policy, name, e) for e in (environment.values if environment else ())},
+        set=tuple(_set(s) for s in policy.settings if s.tool_class is declared.tool_class),
         lines=tuple(kept),
     )
+
+
+def _set(setting: ModeSetting) -> str:
+    place = setting.environment or "everywhere"
+    place += f"/{setting.service}" if setting.service else ""
+    return f"{place} {setting.mode}" + (" (approved)" if setting.is_approved else "")
 
 
 def _mode(policy: Policy, tool: str, environment: str) -> Mode:
@@ -217,6 +227,8 @@ def lines(found: Permissions) -> Iterator[str]:
         if not tool.is_executable:
             yield "  has no executor here: whatever the rules say, it is denied"
         yield f"  mode: {modes}"
+        if tool.set:
+            yield f"  set by people while it runs: {', '.join(tool.set)}"
         if tool.tool_class == "write" and Mode.SUGGEST in tool.modes.values():
             yield f"  suggest asks for every write: {found.suggest}"
         for line in tool.lines:
@@ -243,6 +255,7 @@ def to_json(found: Permissions) -> Json:
                 "effect": tool.effect,
                 "executable": tool.is_executable,
                 "modes": {name: mode.value for name, mode in tool.modes.items()},
+                "set": list(tool.set),
                 "rules": [
                     {
                         "rule": line.rule_id,

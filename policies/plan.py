@@ -15,6 +15,7 @@ from loop4.policies.facts import FactSchema
 from loop4.policies.limits import NO_LIMITS, Limits
 from loop4.policies.rules import (
     ESCALATION_ROLES,
+    FLEET_NEED,
     LATTICE,
     ROLES,
     SUGGEST_NEED,
@@ -25,6 +26,7 @@ from loop4.policies.rules import (
 PLACEHOLDER = re.compile(r"\{facts\.([A-Za-z_][A-Za-z_0-9]*)\}")
 OBSERVED = "observe: decided and recorded only"
 SUGGESTED = "suggest: every write needs a human here"
+GOVERNED = "nobody changes the fleet alone"
 OUTDATED = "an exception that the organisation's policies were read with ran out; import them again"
 _MOST_VERDICTS = 4096
 
@@ -112,7 +114,13 @@ class Plan:
                 self.limits.need(SUGGEST_NEED),
                 (*reasons, SUGGESTED),
             )
-        if self.mode is Mode.OBSERVE and not self._is_read and decided is not Effect.DENY:
+        if self._is_of_fleet and decided is Effect.ALLOW:
+            effect, need, reasons = (
+                Effect.REQUIRE_APPROVAL,
+                self.limits.need(FLEET_NEED),
+                (*reasons, GOVERNED),
+            )
+        if self.mode is Mode.OBSERVE and self._is_bound and decided is not Effect.DENY:
             effect, reasons = Effect.DENY, (OBSERVED, *reasons)
         if not self.is_executable and effect is not Effect.DENY:
             effect = Effect.DENY
@@ -135,8 +143,13 @@ class Plan:
         return self.tool.tool_class is ToolClass.WRITE
 
     @property
-    def _is_read(self) -> bool:
-        return self.tool.tool_class is ToolClass.READ
+    def _is_of_fleet(self) -> bool:
+        return self.tool.tool_class is ToolClass.FLEET
+
+    @property
+    def _is_bound(self) -> bool:
+        """Reads go by the rules alone, and so do people's changes of the fleet itself."""
+        return self.tool.tool_class not in (ToolClass.READ, ToolClass.FLEET)
 
 
 def _until(until_ms: int, decide: Decide) -> Decide:

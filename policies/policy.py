@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from loop4.domain import Action, Mode
+from loop4.domain import Action, Mode, ModeSetting, ToolClass
 from loop4.policies.facts import FactSchema
 from loop4.policies.limits import NO_LIMITS, Limits
+from loop4.policies.modes import covers, in_force, strictest
 from loop4.policies.plan import Plan
-from loop4.policies.rules import STRICTNESS, Binding, Rule, ToolDeclaration
+from loop4.policies.rules import Binding, Rule, ToolDeclaration
 
 PlanKey: TypeAlias = "tuple[str, str, str, str]"
+_MOST_SETTINGS = 64
 _MOST_PLANS = 4096  # names come from outside: the memo is emptied rather than let grow
 
 
@@ -22,8 +24,9 @@ class Policy:
 
     `version` is the digest of all documents; it changes with any of them. `executors` are the tools
     that can run here; None = all declared ones (for tests of rules). `limits` stand in the
-    rules already and say what else they hold. `plans` is a memo of compiled functions by (tool,
-    environment, service, agent), filled on first use.
+    rules already and say what else they hold. `settings` are the modes that people set while the
+    fleet runs. `plans` is a memo of compiled functions by (tool, environment, service, agent),
+    filled on first use.
     """
 
     version: str
@@ -33,14 +36,49 @@ class Policy:
     facts: Mapping[str, FactSchema]
     executors: frozenset[str] | None = None
     limits: Limits = NO_LIMITS
+    settings: tuple[ModeSetting, ...] = ()
     plans: dict[PlanKey, Plan] = field(default_factory=dict, init=False)
     _shared: dict[PlanKey, Plan] = field(default_factory=dict, init=False)
+    _under: dict[tuple[ModeSetting, ...], Policy] = field(default_factory=dict, init=False)
 
     def mode_of(self, tool: str, environment: str, service: str) -> Mode:
+        """The mode in force for an action of this tool."""
+        return self.mode_for(self.tools[tool].tool_class, environment, service)
+
+    def mode_for(self, tool_class: ToolClass, environment: str, service: str) -> Mode:
+        """The mode in force: what the files say, and what people set on top."""
+        return in_force(
+            self.bound_mode(tool_class, environment, service),
+            self.ceiling(tool_class, environment, service),
+            [s for s in self.settings if covers(s, tool_class, environment, service)],
+        )
+
+    def bound_mode(self, tool_class: ToolClass, environment: str, service: str) -> Mode:
         """The strictest mode that a binding gives; `observe` where no binding speaks."""
-        tool_class = self.tools[tool].tool_class
         modes = [b.mode for b in self.bindings if b.covers(tool_class, environment, service)]
-        return min(modes, key=STRICTNESS.index, default=Mode.OBSERVE)
+        return strictest(modes)
+
+    def ceiling(self, tool_class: ToolClass, environment: str, service: str) -> Mode:
+        """How far an approved widening may go, by the files."""
+        found = [b for b in self.bindings if b.covers(tool_class, environment, service)]
+        return strictest([b.widest or b.mode for b in found])
+
+    def under(self, settings: Iterable[ModeSetting]) -> Policy:
+        """The same policy with these settings of modes; the version names the files and stays.
+
+        One for an environment that the facts do not know holds for every write, as `observe`.
+        """
+        known = self.facts["environment"].values if "environment" in self.facts else ()
+        nowhere = ModeSetting("", "", ToolClass.WRITE, Mode.OBSERVE)
+        wanted = tuple(s if s.environment in ("", *known) else nowhere for s in settings)
+        if wanted == self.settings:
+            return self
+        found = self._under.get(wanted)
+        if found is None:
+            if len(self._under) >= _MOST_SETTINGS:
+                self._under.clear()
+            found = self._under[wanted] = replace(self, settings=wanted)
+        return found
 
     def facts_of(self, tool: str) -> tuple[str, ...]:
         """The facts that the gate will check for this tool; empty for an unknown one."""
@@ -77,10 +115,12 @@ class Policy:
         )
 
     def _environments(self) -> frozenset[str]:
-        return _mentioned((*self.bindings, *(r.match for r in self.rules)), "environments")
+        found = _mentioned((*self.bindings, *(r.match for r in self.rules)), "environments")
+        return found | {s.environment for s in self.settings}
 
     def _services(self) -> frozenset[str]:
-        return _mentioned((*self.bindings, *(r.match for r in self.rules)), "services")
+        found = _mentioned((*self.bindings, *(r.match for r in self.rules)), "services")
+        return found | {s.service for s in self.settings}
 
     def _agents(self) -> frozenset[str]:
         return _mentioned(tuple(r.match for r in self.rules), "agents")

@@ -127,7 +127,8 @@ class Prover:
             case Broken.EXECUTOR:
                 yield z3.Not(symbols.is_executable)
         if invariant.mode == BOUND:
-            yield symbols.mode == model.mode_of_bindings(tools)
+            yield symbols.mode >= model.mode_of_bindings(tools)
+            yield symbols.mode <= model.ceiling_of_bindings(tools)  # an approval may widen so far
         elif invariant.mode is not None:
             yield symbols.mode == [str(mode) for mode in STRICTNESS].index(invariant.mode)
 

@@ -11,6 +11,7 @@ from loop4.policies.cel import CelError, parse
 from loop4.policies.check import check_condition
 from loop4.policies.documents import Document, Node, unknown
 from loop4.policies.facts import FactSchema
+from loop4.policies.modes import is_wider
 from loop4.policies.plan import PLACEHOLDER
 from loop4.policies.rules import (
     AGENTS,
@@ -53,21 +54,33 @@ def policy_bindings(
     """All bindings. An empty match is refused: a binding says where it holds."""
     bindings = []
     for document in documents:
-        fields = document.spec.fields(("match", "mode"))
+        fields = document.spec.fields(("match", "mode"), ("widest",))
         match = fields["match"].fields((), ("environment", "service", "class"))
         if not match:
             raise fields["match"].error("expected environment, service or class")
         classes = _words(match.get("class"), "class", tuple(ToolClass))
+        mode = Mode(fields["mode"].choice("mode", Mode))
         bindings.append(
             Binding(
                 name=document.name,
-                mode=Mode(fields["mode"].choice("mode", Mode)),
+                mode=mode,
                 environments=_environments(match.get("environment"), schemas),
                 services=_words(match.get("service"), "service", None),
                 classes=None if classes is None else frozenset(map(ToolClass, classes)),
+                widest=_widest(fields.get("widest"), mode),
             )
         )
     return tuple(bindings)
+
+
+def _widest(node: Node | None, mode: Mode) -> Mode | None:
+    """How far an approval may widen a binding; never less than the binding itself."""
+    if node is None:
+        return None
+    widest = Mode(node.choice("mode", Mode))
+    if is_wider(mode, widest):
+        raise node.error(f"widest {widest} is narrower than the mode itself ({mode})")
+    return widest
 
 
 def _rule(

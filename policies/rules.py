@@ -24,6 +24,9 @@ OBLIGATIONS = ("verify_health_within_s", "expires_within_s")
 SUGGEST_NEED = ApprovalNeed(role="on-call", need=1, ttl_s=900)
 """What a write asks for where the binding says `suggest`."""
 
+FLEET_NEED = ApprovalNeed(role="policy-author", need=1, ttl_s=3600)
+"""What a change of the fleet itself asks for at least, if a rule would let it through unasked."""
+
 LATTICE = (Effect.DENY, Effect.ESCALATE, Effect.REQUIRE_APPROVAL, Effect.ALLOW)
 """Worst first; the worst of the matched rules holds."""
 
@@ -87,13 +90,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """How far the fleet may go where this matches. None = anywhere."""
+    """How far the fleet may go where this matches. None = anywhere.
+
+    `widest` is how far an approved widening may go while the fleet runs; None = no further than
+    `mode`.
+    """
 
     name: str
     mode: Mode
     environments: frozenset[str] | None = None
     services: frozenset[str] | None = None
     classes: frozenset[ToolClass] | None = None
+    widest: Mode | None = None
 
     def covers(self, tool_class: ToolClass, environment: str, service: str) -> bool:
         """Whether the binding speaks about such an action."""

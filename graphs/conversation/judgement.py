@@ -142,8 +142,9 @@ async def _side(
     sources = fleet.sources(incident, context_complete=context.is_complete)
     facts = await facts_for(sources, candidate)
     with fleet.ledger.read() as tx:
+        policy = fleet.in_force(tx)
         held = approvals.of_action(tx, candidate.action.action_id)
-    verdict = judge(candidate.action, facts, fleet.policy, held, sources.now_ms)
+    verdict = judge(candidate.action, facts, policy, held, sources.now_ms)
     return Side(
         RequesterKind.PERSON if requester else RequesterKind.AGENT,
         verdict,

@@ -190,7 +190,9 @@ def _approvers(look: Looking, role: str, need: int, when: str) -> None:
 
 def what_may(look: Looking) -> None:
     """How far the fleet may go, per environment: the mode, and what each tool can do at all."""
-    policy, catalogue = look.lookout.documents.policy, look.lookout.documents.catalogue
+    fleet, catalogue = look.lookout.fleet(), look.lookout.documents.catalogue
+    with fleet.ledger.read() as tx:
+        policy = fleet.in_force(tx, look.lookout.documents.policy)
     environments = sorted({s.environment for s in catalogue.services})
     bodies: list[Json] = []
     for tool in sorted(policy.tools.values(), key=lambda t: t.name):

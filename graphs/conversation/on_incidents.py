@@ -262,7 +262,7 @@ def _tell_request(look: Looking, request: Request, *, indent: str = "") -> None:
         f"({joined(people, 'nobody holds it')}), {left // 1000} s left: {body['tool']} on "
         f"{body['target']} {body['arguments']}",
         f"approval {approval.approval_id}",
-        f"incident {request.incident_id}",
+        *([f"incident {request.incident_id}"] if request.incident_id else []),
     )
     for reason in _words(cast("Mapping[str, Json]", request.payload["loop4"])["reasons"]):
         look.sheet.line(f"{indent}  because {shown(str(reason), 240)}")

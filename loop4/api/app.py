@@ -12,10 +12,12 @@ from loop4.api.access import Access, Caller, Unauthenticated, Unavailable, may
 from loop4.api.bodies import read_body, read_vote
 from loop4.api.metrics import Exposition
 from loop4.domain import ApprovalState, Json
-from loop4.errors import InputError, LedgerError
+from loop4.errors import InputError, LedgerError, PolicyError
+from loop4.graphs.mode_change import Carried, cast_vote, is_widening
 from loop4.ledger import approvals
 from loop4.ledger.approvals import Request as ApprovalRequest
 from loop4.policies.people import Person
+from loop4.policies.policy import Policy
 from loop4.service import Service
 from loop4.tools.alerts import LARGEST_BYTES, alert_events, placed
 
@@ -86,15 +88,14 @@ def _add_approvals(app: FastAPI, service: Service, access: Access) -> None:
     async def vote(approval_id: str, request: Request) -> Response:
         person = _voter(access, request)
         yes = await read_vote(request)
+        now_ms = service.session.fleet.clock.now_ms()
+        carried: Carried | None = None
+        policy = _policy_of_widening(service, approval_id)
         with service.session.ledger.transaction() as tx:
-            result = approvals.vote(
-                tx,
-                approval_id,
-                person.name,
-                person.roles,
-                yes,
-                service.session.fleet.clock.now_ms(),
-            )
+            if policy is None:
+                result = approvals.vote(tx, approval_id, person.name, person.roles, yes, now_ms)
+            else:
+                result, carried = cast_vote(tx, policy, approval_id, person, yes, now_ms)
             known = approvals.get(tx, approval_id)
         answer: dict[str, Json] = {
             "approval_id": approval_id,
@@ -103,12 +104,27 @@ def _add_approvals(app: FastAPI, service: Service, access: Access) -> None:
             "reason": result.reason,
             "state": result.approval.state.value if result.approval else "unknown",
         }
-        if known is not None and known.approval.state is not ApprovalState.PENDING:
+        if carried is not None:
+            answer["carried_out"] = carried.to_json()
+        if known is not None and known.run_id and known.approval.state is not ApprovalState.PENDING:
             state = known.approval.state.value
             await service.voted(known.run_id, f"resume:{known.run_id}:{approval_id}:{state}")
         if result.accepted:
             return JSONResponse(answer)
         return JSONResponse({**answer, "detail": _line(result.reason)}, 409 if known else 404)
+
+
+def _policy_of_widening(service: Service, approval_id: str) -> Policy | None:
+    """The policy as its files stand now, to judge a widening by; None for any other request."""
+    fleet = service.session.fleet
+    with fleet.ledger.read() as tx:
+        known = approvals.get(tx, approval_id)
+    if known is None or not is_widening(known):
+        return None
+    try:
+        return fleet.policy_now() if fleet.policy_now is not None else fleet.policy
+    except PolicyError as error:
+        raise Unavailable(f"the policy files cannot be loaded: {error}") from error
 
 
 def _add_looks(app: FastAPI, service: Service, access: Access) -> None:

@@ -18,7 +18,10 @@ from loop4.cli.voter import OperationsOption, voter
 
 if TYPE_CHECKING:
     from loop4.domain import JsonObject
+    from loop4.graphs.mode_change import Carried
     from loop4.ledger.approvals import Request
+    from loop4.ledger.ledger import Ledger
+    from loop4.policies.policy import Policy
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -170,11 +173,18 @@ def _vote(
     as_json: bool,
 ) -> None:
     from loop4.errors import Loop4Error
+    from loop4.graphs.mode_change import cast_vote
     from loop4.ledger import approvals
 
     person = voter(operations)
-    with open_ledger(data, db, read_only=False) as ledger, ledger.transaction() as tx:
-        result = approvals.vote(tx, approval_id, person.name, person.roles, yes, _now_ms())
+    carried: Carried | None = None
+    with open_ledger(data, db, read_only=False) as ledger:
+        policy = _policy_of_widening(ledger, approval_id, operations)
+        with ledger.transaction() as tx:
+            if policy is None:
+                result = approvals.vote(tx, approval_id, person.name, person.roles, yes, _now_ms())
+            else:
+                result, carried = cast_vote(tx, policy, approval_id, person, yes, _now_ms())
     approval = result.approval
     cast = sum(vote.approve for vote in approval.votes) if approval else 0
     if as_json:
@@ -186,16 +196,34 @@ def _vote(
             "state": approval.state.value if approval else "unknown",
             "approvals": cast,
             "need": approval.need if approval else 0,
+            **({} if carried is None else {"carried_out": carried.to_json()}),
         }
         typer.echo(json.dumps(answer, indent=2))
     if not result.accepted:
         raise typer.Exit(1) if as_json else Loop4Error(plain(f"vote refused: {result.reason}"))
+    if carried is not None and not carried.is_done:
+        why = f"approved, but not carried out: {'; '.join(carried.reasons)}"
+        raise typer.Exit(1) if as_json else Loop4Error(plain(why))
     if not as_json and approval is not None:
         said = "approved" if yes else "rejected"
+        then = "; `loop4 resume` continues the run" if policy is None else ""
+        if carried is not None:
+            then = f"; {carried.scope} is {carried.mode} from the next decision on"
         typer.echo(
             f"{person.name} {said} {plain(approval_id)}: {approval.state.value} "
-            f"({cast} of {approval.need}); `loop4 resume` continues the run"
+            f"({cast} of {approval.need}){plain(then)}"
         )
+
+
+def _policy_of_widening(ledger: Ledger, approval_id: str, operations: Path | None) -> Policy | None:
+    """The policy to judge a widening by; None for any other request."""
+    from loop4.cli.fleet_mode import policy_of
+    from loop4.graphs.mode_change import is_widening
+    from loop4.ledger import approvals
+
+    with ledger.read() as tx:
+        known = approvals.get(tx, approval_id)
+    return policy_of(operations) if known is not None and is_widening(known) else None
 
 
 def _now_ms() -> int:
@@ -225,8 +253,8 @@ def _print(request: Request, now_ms: int) -> None:
     lines = [
         f"{approval.approval_id}  {_state(request, now_ms)}  until {utc(approval.expires_ms)}",
         f"    {tool or 'action'} {json.dumps(arguments, ensure_ascii=False, sort_keys=True)}",
-        f"    {request.incident_id}, asked by {approval.requester}; role {approval.role}, "
-        f"{yes} of {approval.need} votes" + (f": {votes}" if votes else ""),
+        f"    {request.incident_id or 'the fleet itself'}, asked by {approval.requester}; "
+        f"role {approval.role}, {yes} of {approval.need} votes" + (f": {votes}" if votes else ""),
     ]
     lines += [f"    {line}" for line in description.splitlines() if line.strip()]
     lines += [f"    {request.reason}"] if request.reason else []

@@ -1,4 +1,5 @@
-"""`loop4 fleet status | pause | unpause`: whether the fleet may act, and who said so.
+"""`loop4 fleet status | pause | unpause | mode | limits`: whether the fleet may act, how far, how
+much at a time, and who said so.
 
 Who pauses is whoever holds the token in LOOP4_TOKEN. A pause holds from the next decision on and
 survives restarts; verification, pages and running rollbacks go on.
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loop4.cli.data_folder import DataOption, DbOption, JsonOption, open_ledger, plain, utc
+from loop4.cli.fleet_limits import app as limits_app
+from loop4.cli.fleet_mode import app as mode_app
 from loop4.cli.voter import OperationsOption, operations_folder, voter
 
 if TYPE_CHECKING:
@@ -23,8 +26,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Show, pause and unpause the fleet.",
+    help="Show and pause the fleet; set its modes and limits.",
 )
+app.add_typer(mode_app, name="mode")
+app.add_typer(limits_app, name="limits")
 
 ReasonOption = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why, for the evidence and the others.")

@@ -58,7 +58,9 @@ def _look(tx: Tx, since_ms: int, now_ms: int) -> dict[str, Json]:
         if i.detected_ms >= since_ms or i.resolved_ms >= since_ms or i.state != "resolved"
     ]
     acts = [a for a in intents.list_all(tx, since_ms=since_ms) if "path" not in a.arguments]
-    records = [r for r in evidence.list_records(tx, kinds=("decision",)) if r.at_ms >= since_ms]
+    found = evidence.list_records(tx, kinds=("decision", "parameter"))
+    records = [r for r in found if r.kind == "decision" and r.at_ms >= since_ms]
+    changes = [r for r in found if r.kind == "parameter" and r.at_ms >= since_ms]
     denied = Counter(
         f"{r.body['tool']} on {r.body['target']}" for r in records if r.body["effect"] == "deny"
     )
@@ -92,6 +94,7 @@ def _look(tx: Tx, since_ms: int, now_ms: int) -> dict[str, Json]:
             for a in acts
         ],
         "denied": dict(denied),
+        "changes": [{**r.body, "at_ms": r.at_ms} for r in changes],
         "waiting": [
             {
                 "approval": r.approval.approval_id,
@@ -126,6 +129,11 @@ def _lines(body: dict[str, Json]) -> list[str]:
                     f"      {utc(_whole(a['at_ms']))}  {a['tool']} on {a['target']}: "
                     f"{a['state']}{by}{proof}"
                 )
+    for c in _rows(body, "changes"):
+        value = "unset" if c["value"] is None else c["value"]
+        told.append(
+            f"{utc(_whole(c['at_ms']))}  {c['person']} set {c['parameter']}: {value}, {c['reason']}"
+        )
     denied = body["denied"]
     if isinstance(denied, dict) and denied:
         told.append("denied: " + "; ".join(f"{name} ({n} times)" for name, n in denied.items()))

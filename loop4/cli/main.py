@@ -43,7 +43,7 @@ COMMANDS = (
     Entry("undo", "Ask for the declared inverse of a done act, through the gate"),
     Entry("handoff", "What happened while you slept, and what waits for you"),
     Entry("approvals", "List, approve or reject what waits for a person"),
-    Entry("fleet", "Show, pause and unpause the fleet"),
+    Entry("fleet", "Show and pause the fleet; set its modes and limits"),
     Entry("replay", "Decide a recorded incident again, offline"),
     Entry("ask", "Ask the fleet one question"),
     Entry("chat", "Talk with the fleet: services, incidents, policies, requests"),

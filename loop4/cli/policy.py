@@ -51,7 +51,8 @@ def check(
     typer.echo(f"{len(policy.tools)} tools, {len(policy.facts)} facts, {len(cases)} test cases")
     typer.echo(f"{len(invariants)} invariants; `loop4 policy prove` proves them")
     for binding in policy.bindings:
-        typer.echo(f"binding {binding.name}: {binding.mode}")
+        more = f", an approval may widen it to {binding.widest}" if binding.widest else ""
+        typer.echo(f"binding {binding.name}: {binding.mode}{more}")
     typer.echo(f"version {policy.version}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from loop4.cli.data_folder import plain
+from loop4.cli.data_folder import DataOption, DbOption, plain
 from loop4.cli.input_files import read_input, shown
 from loop4.cli.policy_options import BindingsOption, JsonOption, RulesOption
 from loop4.cli.policy_organisation import explain_agent
@@ -55,6 +55,8 @@ def explain(
         str | None,
         typer.Option("--agent", metavar="NAME", help="Say what this agent may run instead."),
     ] = None,
+    data: DataOption = None,
+    db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what the gate decides on one action and why: rules that matched and nearly matched, what
@@ -68,7 +70,7 @@ def explain(
     if agent is not None:
         if action is not None:
             raise UsageError("expected ACTION.json or --agent NAME, not both")
-        explain_agent(agent, operations, rules, as_json)
+        explain_agent(agent, operations, rules, data, db, as_json)
         return
     if action is None:
         raise UsageError("expected ACTION.json (- reads it from standard input) or --agent NAME")

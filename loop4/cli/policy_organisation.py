@@ -8,8 +8,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from loop4.domain import ModeSetting
 
 
 def import_organisation(
@@ -44,13 +48,17 @@ def explain_agent(
     agent: str,
     operations: Path | None = None,
     rules: Path | None = None,
+    data: Path | None = None,
+    db: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """Print what an agent may run, when, and who is asked, from the rules that are loaded.
+    """Print what an agent may run, when, and who is asked, from the rules that are loaded and the
+    modes that a ledger sets; that of the settings if none is named, if there is one.
 
     Raises UsageError for an unknown agent, naming the nearest.
     """
     from loop4.cli.data_folder import plain
+    from loop4.cli.voter import operations_folder
     from loop4.errors import UsageError
     from loop4.graphs.act import executable_tools
     from loop4.graphs.assemble import AGENTS, READ_TOOLS
@@ -61,11 +69,24 @@ def explain_agent(
     fleet = {one.name: one for one in AGENTS}
     if agent not in fleet:
         raise UsageError(unknown("agent", agent, fleet))
-    files = bindings_of(operations / "policies") if operations is not None else ()
+    folder = operations_folder(operations, required=False)
+    files = bindings_of(folder / "policies") if folder is not None else ()
     policy = load_policy(rules, files, executors=executable_tools() | READ_TOOLS)
-    found = permissions(policy, agent, fleet[agent].may_propose)
+    found = permissions(policy.under(_settings(data, db)), agent, fleet[agent].may_propose)
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
         return
     for line in lines(found):
         typer.echo(plain(line))
+
+
+def _settings(data: Path | None, db: str | None) -> tuple[ModeSetting, ...]:
+    """What people set in the ledger; nothing where there is none yet."""
+    from loop4.cli.data_folder import ledger_place, open_ledger
+    from loop4.ledger import modes
+
+    place = ledger_place(data, db)
+    if data is None and db is None and isinstance(place, Path) and not place.exists():
+        return ()
+    with open_ledger(data, db) as ledger, ledger.read() as tx:
+        return modes.read(tx)

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 import typer
 
 from loop4.cli.data_folder import DataOption, DbOption, JsonOption, open_ledger, plain, utc
+from loop4.cli.voter import OperationsOption, operations_folder
 
 if TYPE_CHECKING:
     from loop4.domain import Json
     from loop4.ledger.ledger import Tx
 
 
-def command(data: DataOption = None, db: DbOption = None, as_json: JsonOption = False) -> None:
+def command(
+    data: DataOption = None,
+    db: DbOption = None,
+    operations: OperationsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Print how the fleet is now."""
     from loop4.heartbeat import last_beat
     from loop4.ledger.runner import runner_of
@@ -26,6 +32,7 @@ def command(data: DataOption = None, db: DbOption = None, as_json: JsonOption = 
     now_ms = time.time_ns() // 1_000_000
     with open_ledger(data, db) as ledger, ledger.read() as tx:
         body = _look(tx, now_ms)
+        body |= _modes(tx, operations)
     beat_ms = last_beat(folder)
     body["runner"] = runner_of(folder)
     body["heartbeat_age_s"] = round((now_ms - beat_ms) / 1000, 1) if beat_ms else None
@@ -83,12 +90,41 @@ def _look(tx: Tx, now_ms: int) -> dict[str, Json]:
     }
 
 
+def _modes(tx: Tx, operations: Path | None) -> dict[str, Json]:
+    """How far the fleet may go now. Without an operations folder only what people set is known; a
+    policy that cannot be loaded is told, and hides nothing else.
+    """
+    from loop4.cli.fleet_mode import modes_now, row_json
+    from loop4.errors import PolicyError
+    from loop4.ledger import modes
+
+    rows = modes.rows(tx)
+    said: list[Json] = [row_json(row) for row in rows]
+    if operations_folder(operations, required=False) is None:
+        return {"modes": [], "modes_set": said}
+    try:
+        lines = modes_now(operations, None, rows)
+    except PolicyError as error:
+        return {"modes": [], "modes_set": said, "policy_fault": str(error)}
+    return {"modes": [line.to_json() for line in lines], "modes_set": said}
+
+
 def _lines(body: dict[str, Json]) -> list[str]:
     runner, age = body["runner"], body["heartbeat_age_s"]
     said = [f"on duty: process {runner}" if runner else "nobody is on duty in this data folder"]
     if age is not None:
         said.append(f"last heartbeat {age} s ago")
     told: list[str] = ["; ".join(said)]
+    for m in _rows(body, "modes"):
+        if m["class"] == "write":
+            place = f"{m['environment']}/{m['service']}" if m["service"] else m["environment"]
+            files = f" (the files say {m['files']})" if m["files"] != m["mode"] else ""
+            told.append(f"mode of {place}: {m['mode']}{files}")
+    for s in _rows(body, "modes_set"):
+        if s["problem"]:
+            told.append(f"{s['name']}: {s['problem']}")
+    if "policy_fault" in body:
+        told.append(f"modes unknown, the policy cannot be loaded: {body['policy_fault']}")
     for i in _rows(body, "incidents_open"):
         told.append(
             f"{i['incident']}  {i['severity']}  {i['service']}  {i['state']}  "

@@ -310,6 +310,9 @@ def _close(tx: Tx, known: Request, state: ApprovalState, reason: str, now_ms: in
 
 
 def _wake(tx: Tx, known: Request, state: ApprovalState, now_ms: int) -> None:
+    """Promise that the run goes on; a change of the fleet itself has none."""
+    if not known.run_id:
+        return
     approval_id = known.approval.approval_id
     outbox.put(
         tx,

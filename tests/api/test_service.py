@@ -10,6 +10,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from sqlalchemy import insert
 
+from loop4.cli.main import main
 from loop4.ledger import outbox
 from loop4.ledger.checkpoints import Signing, compare
 from loop4.ledger.schema import parameters
@@ -191,3 +192,25 @@ def test_the_evidence_is_signed_on_its_schedule_and_kept_in_the_second_place(
 
     run(play())
     assert "it was rolled back; nothing is signed over it" in capsys.readouterr().err
+
+
+def test_limits_that_the_command_sets_come_into_force_while_it_runs(
+    door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOOP4_TOKEN", door.token)
+    places = ["--data", str(door.stage.data), "--operations", str(door.stage.operations)]
+    command = ["fleet", "limits", "set", "runs", "--per-worker", "3", "--reason", "less"]
+
+    async def play() -> None:
+        async with door.opened(engine=True):
+            assert door.service is not None
+            assert limit_of(door, "runs") == 8
+            assert await asyncio.to_thread(main, [*command, *places]) == 0
+            await door.service.pump()
+            assert limit_of(door, "runs") == 3
+            clear = ["fleet", "limits", "clear", "runs", "--reason", "over"]
+            assert await asyncio.to_thread(main, [*clear, *places]) == 0
+            await door.service.pump()
+            assert limit_of(door, "runs") == 8
+
+    run(play())

@@ -115,6 +115,7 @@ def test_a_slip_in_a_case_is_a_load_error(shipped: Policy, case: str, message: s
 def test_the_safe_context_is_one_to_which_no_rule_objects(shipped: Policy) -> None:
     objected = {"code.patch", "flags.choose_winner", "signals.set_disposition"}  # never allowed
     objected |= {"alerts.silence", "alerts.edit_rule"}  # never without a human
+    objected |= {"fleet.widen_mode"}  # never for an agent, never by one human alone
     quiet = {"security.page", "orchestration.notify"}  # nothing to tell
     for tool in shipped.tools:
         (case,) = read_case(f"tool: {tool}, expect: allow", shipped)
