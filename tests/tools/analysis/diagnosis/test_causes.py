@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from loop4.domain import SourceKind
 from loop4.tools.analysis.diagnosis.causes import (
     CauseKind,
-    Counts,
     Hypothesis,
-    Observations,
     diagnose,
 )
+from loop4.tools.analysis.diagnosis.observations import Counts, FirstStretch, Observations
 from loop4.tools.analysis.diagnosis.origin import Origin
 from loop4.tools.backends.ports import Change, Instance
 
@@ -94,13 +93,13 @@ def test_a_version_that_fails_beside_a_healthy_old_one_is_guilty() -> None:
 
 def test_when_nothing_old_is_left_a_version_is_compared_with_its_services_past() -> None:
     alone = {("orders", "v2"): ILL, ("orders", "v1"): Counts(0, 3)}
-    found = best(seen(by_version=alone, before_by_service={"orders": WELL}))
+    found = best(seen(by_version=alone, before_change={"chg-orders": WELL}))
     assert found.kind is CauseKind.GUILTY_CHANGE
     assert "the service before the change 0 bp" in found.reason
 
 
 def test_a_service_that_failed_just_as_much_before_acquits_its_change() -> None:
-    observations = seen(by_version={("orders", "v2"): ILL}, before_by_service={"orders": ILL})
+    observations = seen(by_version={("orders", "v2"): ILL}, before_change={"chg-orders": ILL})
     assert best(observations).kind is CauseKind.UNKNOWN
     assert acquittals(observations) == {
         "orders": "version v2 fails no more than the service before the change (6000 against "
@@ -110,14 +109,14 @@ def test_a_service_that_failed_just_as_much_before_acquits_its_change() -> None:
 
 def test_the_old_version_beside_it_counts_more_than_the_past() -> None:
     both = {("orders", "v2"): ILL, ("orders", "v1"): Counts(59, 100)}
-    observations = seen(by_version=both, before_by_service={"orders": WELL})
+    observations = seen(by_version=both, before_change={"chg-orders": WELL})
     assert best(observations).kind is CauseKind.UNKNOWN
     assert "version v1 beside it" in acquittals(observations)["orders"]
 
 
-@pytest.mark.parametrize("past", [{}, {"orders": Counts(0, 9)}])
+@pytest.mark.parametrize("past", [{}, {"chg-orders": Counts(0, 9)}])
 def test_too_few_requests_on_either_side_acquit_and_say_so(past: dict[str, Counts]) -> None:
-    observations = seen(by_version={("orders", "v2"): ILL}, before_by_service=past)
+    observations = seen(by_version={("orders", "v2"): ILL}, before_change=past)
     assert "too few requests" in acquittals(observations)["orders"]
     assert best(observations).kind is CauseKind.UNKNOWN
 
@@ -318,6 +317,7 @@ counts = st.builds(
     lambda total, share: Counts(total * share, total), st.integers(0, 300), st.floats(0, 1)
 )
 services = st.sampled_from(["gateway", "orders", "payments"])
+change_ids = st.sampled_from(["chg-gateway", "chg-orders", "chg-payments"])
 scenes = st.builds(
     Observations,
     onset_ms=st.just(ONSET_MS),
@@ -346,12 +346,16 @@ scenes = st.builds(
         unique_by=lambda i: i.instance,
     ),
     by_version=st.dictionaries(st.tuples(services, st.sampled_from(["v1", "v2"])), counts),
-    before_by_service=st.dictionaries(services, counts),
+    before_change=st.dictionaries(change_ids, counts),
+    first_stretches=st.dictionaries(
+        change_ids, st.builds(FirstStretch, st.just(60), counts, counts)
+    ),
     calls=st.dictionaries(
         st.tuples(services, st.sampled_from(["v1", "v2"]), st.sampled_from(["bank", "post"])),
         counts,
     ),
     probes_bp=st.dictionaries(st.sampled_from(["bank", "post"]), st.integers(0, 10_000)),
+    probes_since=st.dictionaries(st.sampled_from(["bank", "post"]), counts),
 )
 
 
@@ -368,9 +372,11 @@ def test_the_same_observations_in_any_order_give_the_same_answer(
         origins=mixed(list(scene.origins)),
         instances=mixed(list(scene.instances)),
         by_version=dict(mixed(list(scene.by_version.items()))),
-        before_by_service=dict(mixed(list(scene.before_by_service.items()))),
+        before_change=dict(mixed(list(scene.before_change.items()))),
+        first_stretches=dict(mixed(list(scene.first_stretches.items()))),
         calls=dict(mixed(list(scene.calls.items()))),
         probes_bp=dict(mixed(list(scene.probes_bp.items()))),
+        probes_since=dict(mixed(list(scene.probes_since.items()))),
     )
     assert diagnose(other) == diagnose(scene)
 
