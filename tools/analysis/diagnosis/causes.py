@@ -147,7 +147,7 @@ def _try_change(
             f"version {change.to_version} fails no more than {against} "
             f"({beside.new_bp} against {beside.old_bp} bp)",
         )
-    external = _failing_dependency(seen.origins, change.service)
+    external = _failing_dependency(seen.origins, change)
     probe = seen.probes_bp.get(external) if external else None
     if probe is not None and probe < PROBE_FAILING_BP:
         return Acquittal(change, f"{external} itself answers only {probe} bp of its probes")
@@ -209,14 +209,17 @@ def _compare(new: Counts, old: Counts) -> Difference:
     return compare_failures(new.failed, new.total, old.failed, old.total)
 
 
-def _failing_dependency(origins: Sequence[Origin], service: str) -> str:
-    """The external dependency in whose calls most of the service's failing traces end; empty
-    without one.
+def _failing_dependency(origins: Sequence[Origin], change: Change) -> str:
+    """The external dependency in whose calls most failing traces of the change's new version end;
+    empty when most of them end in none. Without a trace of that version its whole service counts.
+
+    What the old version met in an earlier outage says nothing of the new one.
     """
+    mine = [o for o in origins if o.service == change.service]
+    new = [o for o in mine if o.version == change.to_version]
     ended: Counter[str] = Counter()
-    for origin in origins:
-        if origin.service == service and origin.external:
-            ended[origin.external] += origin.traces
+    for origin in new or mine:
+        ended[origin.external] += origin.traces
     return _most(ended)
 
 

@@ -15,6 +15,7 @@ from loop4.tools.analysis.diagnosis.causes import (
     CauseKind,
     Hypothesis,
     diagnose,
+    stands_alone,
 )
 from loop4.tools.analysis.diagnosis.observations import Counts, FirstStretch, Observations
 from loop4.tools.analysis.diagnosis.origin import Origin
@@ -141,6 +142,89 @@ def test_a_service_where_hardly_any_trace_fails_is_not_blamed() -> None:
     assert acquittals(seen(origins=few)) == {"orders": "no failing trace begins in orders"}
     more = (began_in("gateway", traces=80), began_in("orders", traces=20))
     assert best(seen(origins=more)).subject == "chg-orders"
+
+
+def alone(**parts: object) -> Observations:
+    """A version of orders with nothing old beside it, whose service did well before it came."""
+    usual = seen(
+        by_version={("orders", "v2"): ILL},
+        before_change={"chg-orders": WELL},
+        first_stretches={"chg-orders": FirstStretch(60, new=ILL)},
+    )
+    return replace(usual, **parts)  # type: ignore[arg-type]  # names are checked by replace
+
+
+def stretch(new: Counts, old: Counts = Counts()) -> dict[str, FirstStretch]:  # noqa: B008  (frozen)
+    return {"chg-orders": FirstStretch(60, new, old)}
+
+
+@pytest.mark.parametrize("stretches", [{}, stretch(ILL), stretch(ILL, WELL)])
+def test_a_lone_version_is_guilty_of_failures_that_came_with_it(
+    stretches: dict[str, FirstStretch],
+) -> None:
+    assert best(alone(first_stretches=stretches)).kind is CauseKind.GUILTY_CHANGE
+
+
+def test_a_lone_version_that_did_well_at_first_is_not_what_broke_later() -> None:
+    observations = alone(first_stretches=stretch(WELL))
+    assert best(observations).kind is CauseKind.UNKNOWN
+    assert acquittals(observations)["orders"] == (
+        "the failures did not come with it: in its first 60 s version v2 failed no more than the "
+        "service before the change (0 against 0 bp)"
+    )
+
+
+def test_a_first_stretch_inside_another_incident_is_judged_beside_the_old_version() -> None:
+    observations = alone(first_stretches=stretch(ILL, Counts(61, 100)))
+    assert best(observations).kind is CauseKind.UNKNOWN
+    assert "version v1 beside it (6000 against 6100 bp)" in acquittals(observations)["orders"]
+
+
+def test_a_first_stretch_with_too_few_requests_blames_nobody_and_says_so() -> None:
+    observations = alone(first_stretches=stretch(Counts(0, 9)))
+    assert best(observations).kind is CauseKind.UNKNOWN
+    assert acquittals(observations)["orders"] == (
+        "too few requests in the first 60 s of version v2 to say that the failures came with it"
+    )
+
+
+def test_beside_a_healthy_old_version_a_late_failure_is_still_the_new_ones() -> None:
+    both = {("orders", "v2"): ILL, ("orders", "v1"): WELL}
+    assert best(alone(by_version=both, first_stretches=stretch(WELL))).subject == "chg-orders"
+
+
+def test_each_change_is_held_against_the_time_before_itself() -> None:
+    observations = alone(before_change={"chg-other": WELL})
+    assert "too few requests on either side" in acquittals(observations)["orders"]
+
+
+@pytest.mark.parametrize(
+    ("since", "told"),
+    [
+        ({}, "too few probes of bank since its calls fail to know whether it is well"),
+        ({"bank": Counts(0, 4)}, "too few probes of bank"),
+        ({"bank": Counts(2, 10)}, "bank answers only 8000 bp of its probes since its calls fail"),
+        ({"bank": Counts(0, 5)}, ""),
+    ],
+)
+@pytest.mark.parametrize("probes_bp", [{}, {"bank": 9_400}])
+def test_a_lone_version_whose_calls_fail_is_guilty_only_if_the_dependency_is_seen_to_be_well(
+    since: dict[str, Counts], told: str, probes_bp: dict[str, int]
+) -> None:
+    observations = alone(
+        origins=(began_in("orders", external="bank"),), probes_bp=probes_bp, probes_since=since
+    )
+    if told:
+        assert best(observations).kind is CauseKind.UNKNOWN
+        assert told in acquittals(observations)["orders"]
+    else:
+        assert best(observations).kind is CauseKind.GUILTY_CHANGE
+
+
+def test_nothing_is_said_of_probes_that_nobody_made() -> None:
+    observations = seen(origins=(began_in("orders", external="bank"),))
+    assert best(observations).kind is CauseKind.GUILTY_CHANGE
+    assert "probes" not in best(observations).reason
 
 
 def test_failures_spread_over_many_replicas_still_begin_in_their_service() -> None:
@@ -400,3 +484,17 @@ def test_no_change_is_guilty_unless_its_version_fails_materially_more(scene: Obs
             assert hypothesis.difference.low_bp >= 0
             assert hypothesis.difference.difference_bp >= 100
             assert any(o.service == hypothesis.service for o in scene.origins)
+
+
+@given(scene=scenes)
+def test_no_lone_version_is_guilty_of_what_its_first_stretch_did_not_have(
+    scene: Observations,
+) -> None:
+    for hypothesis in diagnose(scene).hypotheses:
+        blamed = hypothesis.change
+        if blamed is None or not stands_alone(scene.by_version, blamed):
+            continue
+        first = scene.first_stretches.get(blamed.change_id)
+        if first is not None:
+            assert first.new.total >= 10
+            assert first.new.failed > 0
