@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from loop4.agents.agent import Brief
 from loop4.agents.notebook import Notebook
+from loop4.tools.analysis.diagnosis.causes import PROBE_FAILING_BP
 from loop4.tools.analysis.diagnosis.observations import Counts
 from loop4.tools.backends.ports import Series
 from loop4.tools.names import label_literal
@@ -20,7 +21,8 @@ from loop4.tools.names import label_literal
 @dataclass(slots=True)
 class DependencyCounts:
     """Per dependency the share of answered probes over the last quarter of the window, and failed
-    and all probes of it since calls fail; calls per (service, version, dependency).
+    and all probes of it since calls fail (absent where the former tells enough); calls per
+    (service, version, dependency).
     """
 
     probes_bp: dict[str, int] = field(default_factory=dict)
@@ -37,20 +39,17 @@ async def count_dependencies(
     window_s = max(5, long_s // 4)
     counted = DependencyCounts()
     for name in sorted(brief.catalogue.externals):
-        probe = await brief.reader.query_range(
-            f"probe_success{{dependency={label_literal(name)}}}",
-            brief.now_ms - window_s * 1000,
-            brief.now_ms,
-            1000,
-        )
-        book.note(probe, quiet=True)
-        points = [point for series in probe.value or () for point in series.points]
-        if points:
-            answered = sum(value for _, value in points)
-            counted.probes_bp[name] = round(answered / len(points) * 10_000)
-        if name in fails_since_ms:
-            since = [value for at_ms, value in points if at_ms >= fails_since_ms[name]]
-            counted.probes_since[name] = Counts(len(since) - sum(since), len(since))
+        start_ms = brief.now_ms - window_s * 1000
+        points = await _probes(brief, book, name, start_ms)
+        answered_bp = _answered_bp(points)
+        if answered_bp is not None:
+            counted.probes_bp[name] = answered_bp
+            fails_ms = fails_since_ms.get(name, 0)
+            if answered_bp >= PROBE_FAILING_BP and 0 < fails_ms < start_ms:
+                points = await _probes(brief, book, name, fails_ms)  # well again, or never ill?
+            if fails_ms:
+                since = [value for at_ms, value in points if at_ms >= fails_ms]
+                counted.probes_since[name] = Counts(len(since) - sum(since), len(since))
         read = await brief.reader.query(
             "sum by (service, version, outcome) (increase("
             f"dependency_requests_total{{dependency={label_literal(name)}}}[{window_s}s]))",
@@ -60,6 +59,22 @@ async def count_dependencies(
         for (service, version), counts in _by_version(read.value or ()).items():
             counted.calls[service, version, name] = counts
     return counted
+
+
+async def _probes(
+    brief: Brief, book: Notebook, name: str, start_ms: int
+) -> list[tuple[int, float]]:
+    read = await brief.reader.query_range(
+        f"probe_success{{dependency={label_literal(name)}}}", start_ms, brief.now_ms, 1000
+    )
+    book.note(read, quiet=True)
+    return [point for series in read.value or () for point in series.points]
+
+
+def _answered_bp(points: Sequence[tuple[int, float]]) -> int | None:
+    if not points:
+        return None
+    return round(sum(value for _, value in points) / len(points) * 10_000)
 
 
 def _by_version(found: Sequence[Series]) -> dict[tuple[str, str], Counts]:

@@ -84,6 +84,19 @@ def test_a_young_lone_version_whose_calls_fail_is_blamed_only_beside_a_healthy_b
     assert blamed(found)[0] == kind.value
 
 
+@pytest.mark.parametrize("since_s", [16, 37])
+@pytest.mark.parametrize("recovered_s", [3, 12, 16, 18])
+@pytest.mark.parametrize("ago_s", [4, 200])
+def test_a_dependency_that_has_just_recovered_is_still_what_was_wrong(
+    since_s: int, recovered_s: int, ago_s: int
+) -> None:
+    past = [Past(since_s + recovered_s + ago_s, "v0", "v1", weight_bp=10_000)]
+    case = payments_breaks(past, since_s=since_s, probed=0.4, recovered_s=recovered_s)
+    found = run(investigate(case.brief))
+    assert blamed(found) == (CauseKind.EXTERNAL_DEPENDENCY.value, "bank")
+    assert run(remediation_playbook(case.brief)).proposals == ()
+
+
 def reads_of(case: Case) -> int:
     run(investigate(case.brief))
     return len(case.brief.reader.records)

@@ -196,13 +196,20 @@ def _doubt(seen: Observations, change: Change, external: str) -> str:
             )
     if not external:
         return ""
-    probes = seen.probes_since.get(external, NOTHING)
-    if probes.total < MINIMUM_PROBES:
+    answered_bp = _answered_since_bp(seen, external)
+    if answered_bp is None:
         return f"too few probes of {external} since its calls fail to know whether it is well"
-    answered_bp = round((probes.total - probes.failed) / probes.total * 10_000)
     if answered_bp < PROBE_FAILING_BP:
-        return f"{external} answers only {answered_bp} bp of its probes since its calls fail"
+        return f"{external} answered only {answered_bp} bp of its probes since its calls fail"
     return ""
+
+
+def _answered_since_bp(seen: Observations, dependency: str) -> int | None:
+    """The share of probes answered since calls to a dependency fail; None for too few probes."""
+    probes = seen.probes_since.get(dependency, NOTHING)
+    if probes.total < MINIMUM_PROBES:
+        return None
+    return round((probes.total - probes.failed) / probes.total * 10_000)
 
 
 def _compare(new: Counts, old: Counts) -> Difference:
@@ -238,8 +245,12 @@ def _external(seen: Observations, total: int) -> list[Hypothesis]:
         services = sorted({o.service for o in seen.origins if o.external == dependency})
         calls = {k: v for k, v in seen.calls.items() if k[2] == dependency and v.total >= 10}
         alike = bool(calls) and all(c.failed * 20 >= c.total for c in calls.values())
+        since_bp = _answered_since_bp(seen, dependency)
         if probe is not None and probe < PROBE_FAILING_BP:
             confidence, why = 8_800, f"{dependency} answers only {probe} bp of its probes"
+        elif since_bp is not None and since_bp < PROBE_FAILING_BP:
+            confidence = 8_800
+            why = f"{dependency} answered only {since_bp} bp of its probes since then"
         elif alike and len(calls) > 1:
             confidence, why = 6_500, f"calls to {dependency} fail from every version alike"
         else:

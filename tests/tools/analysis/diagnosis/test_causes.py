@@ -203,7 +203,7 @@ def test_each_change_is_held_against_the_time_before_itself() -> None:
     [
         ({}, "too few probes of bank since its calls fail to know whether it is well"),
         ({"bank": Counts(0, 4)}, "too few probes of bank"),
-        ({"bank": Counts(2, 10)}, "bank answers only 8000 bp of its probes since its calls fail"),
+        ({"bank": Counts(2, 10)}, "bank answered only 8000 bp of its probes since its calls fail"),
         ({"bank": Counts(0, 5)}, ""),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_lone_version_whose_calls_fail_is_guilty_only_if_the_dependency_is_see
         origins=(began_in("orders", external="bank"),), probes_bp=probes_bp, probes_since=since
     )
     if told:
-        assert best(observations).kind is CauseKind.UNKNOWN
+        assert best(observations).kind is not CauseKind.GUILTY_CHANGE
         assert told in acquittals(observations)["orders"]
     else:
         assert best(observations).kind is CauseKind.GUILTY_CHANGE
@@ -295,6 +295,30 @@ def test_without_a_probe_calls_that_fail_from_every_version_alike_blame_the_depe
     assert found.kind is CauseKind.EXTERNAL_DEPENDENCY
     assert found.missing == ("no probe of bank",)
     assert found.confidence_bp < best(bank(probes_bp={"bank": 2_000})).confidence_bp
+
+
+def test_a_dependency_that_answers_again_failed_its_probes_while_calls_failed() -> None:
+    past = {"probes_bp": {"bank": 10_000}, "calls": {}, "by_version": {}}
+    observations = bank(**past, probes_since={"bank": Counts(14, 40)})
+    found = best(observations)
+    assert (found.kind, found.subject) == (CauseKind.EXTERNAL_DEPENDENCY, "bank")
+    assert found.reason.endswith("bank answered only 6500 bp of its probes since then")
+    for never_ill in ({}, {"bank": Counts(4, 4)}, {"bank": Counts(1, 40)}):
+        assert best(bank(**past, probes_since=never_ill)).kind is CauseKind.UNKNOWN
+
+
+def test_an_earlier_outage_of_a_dependency_does_not_excuse_a_new_versions_own_failures() -> None:
+    places = (
+        Origin("payments", "v1", "payments-1", "bank", 300),
+        Origin("payments", "v2", "payments-4", "", 80),
+    )
+    observations = bank(
+        origins=places,
+        by_version={("payments", "v2"): ILL, ("payments", "v1"): WELL},
+        probes_bp={"bank": 5_000},
+    )
+    assert best(observations).kind is CauseKind.GUILTY_CHANGE
+    assert "bank" not in best(observations).reason
 
 
 def test_calls_of_one_version_alone_do_not_blame_the_dependency() -> None:
