@@ -42,10 +42,19 @@ async def incident_playbook(brief: Brief) -> Report:
                     subject=brief.event.service,
                     evidence=evidence,
                     sources=_sources(seen, SPEAK_OF_CHANGES),
-                    confidence_bp=8_000 if best is not None else 4_000,
+                    confidence_bp=_without_change_bp(best),
                 )
             )
     return Report(tuple(findings), (), seen.missing)
+
+
+def _without_change_bp(best: Hypothesis | None) -> int:
+    """How sure it is that no change is guilty: no surer than what explains it instead, so that this
+    comes first.
+    """
+    if best is None:
+        return 4_000
+    return 8_000 if best.kind is CauseKind.UNKNOWN else min(8_000, best.confidence_bp)
 
 
 def _finding(hypothesis: Hypothesis, seen: Investigation) -> Finding:

@@ -7,6 +7,7 @@ import pytest
 from loop4.domain import SourceKind
 from loop4.tools.backends.ports import World
 from tests.agents.conftest import Case, make_case, run
+from tests.agents.histories import Past, payments_breaks
 from tests.agents.worlds import (
     BACK_ENDS,
     assert_grounded,
@@ -91,3 +92,23 @@ def test_without_any_evidence_it_says_nothing() -> None:
     report = run(make_case(change=lambda _: World()).playbook("incident"))
     assert (report.findings, report.proposals) == ((), ())
     assert report.missing
+
+
+def test_a_cause_that_is_named_comes_before_the_word_that_no_change_is_guilty() -> None:
+    case = payments_breaks([Past(200, "v0", "v1")], since_s=6, probed=None)
+    calls = {"service": "payments", "dependency": "bank"}
+    for version in ("v1", "v3"):
+        for ago_s in (10, 0):
+            for outcome in ("ok", "error"):
+                case.toy.store.append(
+                    "dependency_requests_total",
+                    {**calls, "version": version, "outcome": outcome},
+                    case.brief.now_ms - ago_s * 1000,
+                    500.0 - 20 * ago_s,
+                )
+    report = run(case.playbook("incident"))
+    surest = max(report.findings, key=lambda f: f.confidence_bp)
+    assert (surest.kind, surest.subject) == ("external_dependency", "bank")
+    (acquittal,) = (f for f in report.findings if f.kind == "no_guilty_change")
+    assert acquittal.confidence_bp == surest.confidence_bp == 6_500
+    assert acquittal.kind > surest.kind  # what orders findings that are equally sure

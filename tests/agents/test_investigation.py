@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from loop4.agents.agent import Brief
-from loop4.agents.investigation import availability_target, investigate, related_services
+from loop4.agents.investigation import investigate, related_services
+from loop4.agents.versions import availability_target
 from loop4.domain import SourceKind
 from loop4.policies.load import load_policy
 from loop4.policies.targets import Target

@@ -117,11 +117,14 @@ def bank_outage(*, answering: float = 0.0) -> Case:
         at_ms = now_ms - 15_000 + (n + 1) * 1000
         toy.store.append("probe_success", {"dependency": "bank"}, at_ms, answering)
     for n in range(20):
-        toy.spans_seen.extend(_trace_to_the_bank(f"{n:032x}", now_ms - 5_000 + n))
+        toy.spans_seen.extend(trace_to_the_bank(f"{n:032x}", now_ms - 5_000 + n))
     return case
 
 
-def _trace_to_the_bank(trace: str, at_ms: int) -> list[Span]:
+def trace_to_the_bank(trace: str, at_ms: int) -> list[Span]:
+    """A checkout through all three services that fails in the call to the bank; that call comes
+    last.
+    """
     calls = (
         ("s1", "", "gateway", "server", ""),
         ("c1", "s1", "gateway", "client", "orders"),

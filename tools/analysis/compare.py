@@ -11,6 +11,7 @@ from enum import StrEnum
 from math import sqrt
 
 Z_99 = 2.5758  # two-sided 99 % normal quantile
+MINIMUM_REQUESTS = 10.0  # fewer on one side compare with nothing
 
 
 class Comparison(StrEnum):
@@ -50,7 +51,7 @@ def compare_failures(
     old_failed: float,
     old_total: float,
     *,
-    minimum: float = 10.0,
+    minimum: float = MINIMUM_REQUESTS,
     material_bp: int = 100,
 ) -> Difference:
     """Compare failure shares. WORSE needs an interval above zero and a difference of at least

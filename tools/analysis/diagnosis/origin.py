@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 from loop4.tools.backends.ports import Span
 
@@ -55,3 +56,14 @@ def error_origins(spans: Sequence[Span], externals: Collection[str]) -> tuple[Or
             places[place] += 1
     ordered = sorted(places.items(), key=lambda item: (-item[1], item[0]))
     return tuple(Origin(*place, traces=count) for place, count in ordered)
+
+
+def calls_fail_since(spans: Sequence[Span], externals: Collection[str]) -> Mapping[str, int]:
+    """Since when calls to each external dependency fail (ms): the moment by which half of the
+    failed ones had begun, so that a stray failure long before does not move it.
+    """
+    begun: dict[str, list[int]] = {}
+    for span in spans:
+        if span.is_error and span.kind == "client" and span.peer in externals:
+            begun.setdefault(span.peer, []).append(span.start_ms)
+    return {name: median_low(times) for name, times in begun.items()}

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from loop4.domain import SourceKind
 from loop4.tools.analysis.diagnosis.causes import (
     CauseKind,
-    Counts,
     Hypothesis,
-    Observations,
     diagnose,
+    stands_alone,
 )
+from loop4.tools.analysis.diagnosis.observations import Counts, FirstStretch, Observations
 from loop4.tools.analysis.diagnosis.origin import Origin
 from loop4.tools.backends.ports import Change, Instance
 
@@ -94,13 +94,13 @@ def test_a_version_that_fails_beside_a_healthy_old_one_is_guilty() -> None:
 
 def test_when_nothing_old_is_left_a_version_is_compared_with_its_services_past() -> None:
     alone = {("orders", "v2"): ILL, ("orders", "v1"): Counts(0, 3)}
-    found = best(seen(by_version=alone, before_by_service={"orders": WELL}))
+    found = best(seen(by_version=alone, before_change={"chg-orders": WELL}))
     assert found.kind is CauseKind.GUILTY_CHANGE
     assert "the service before the change 0 bp" in found.reason
 
 
 def test_a_service_that_failed_just_as_much_before_acquits_its_change() -> None:
-    observations = seen(by_version={("orders", "v2"): ILL}, before_by_service={"orders": ILL})
+    observations = seen(by_version={("orders", "v2"): ILL}, before_change={"chg-orders": ILL})
     assert best(observations).kind is CauseKind.UNKNOWN
     assert acquittals(observations) == {
         "orders": "version v2 fails no more than the service before the change (6000 against "
@@ -110,14 +110,14 @@ def test_a_service_that_failed_just_as_much_before_acquits_its_change() -> None:
 
 def test_the_old_version_beside_it_counts_more_than_the_past() -> None:
     both = {("orders", "v2"): ILL, ("orders", "v1"): Counts(59, 100)}
-    observations = seen(by_version=both, before_by_service={"orders": WELL})
+    observations = seen(by_version=both, before_change={"chg-orders": WELL})
     assert best(observations).kind is CauseKind.UNKNOWN
     assert "version v1 beside it" in acquittals(observations)["orders"]
 
 
-@pytest.mark.parametrize("past", [{}, {"orders": Counts(0, 9)}])
+@pytest.mark.parametrize("past", [{}, {"chg-orders": Counts(0, 9)}])
 def test_too_few_requests_on_either_side_acquit_and_say_so(past: dict[str, Counts]) -> None:
-    observations = seen(by_version={("orders", "v2"): ILL}, before_by_service=past)
+    observations = seen(by_version={("orders", "v2"): ILL}, before_change=past)
     assert "too few requests" in acquittals(observations)["orders"]
     assert best(observations).kind is CauseKind.UNKNOWN
 
@@ -142,6 +142,89 @@ def test_a_service_where_hardly_any_trace_fails_is_not_blamed() -> None:
     assert acquittals(seen(origins=few)) == {"orders": "no failing trace begins in orders"}
     more = (began_in("gateway", traces=80), began_in("orders", traces=20))
     assert best(seen(origins=more)).subject == "chg-orders"
+
+
+def alone(**parts: object) -> Observations:
+    """A version of orders with nothing old beside it, whose service did well before it came."""
+    usual = seen(
+        by_version={("orders", "v2"): ILL},
+        before_change={"chg-orders": WELL},
+        first_stretches={"chg-orders": FirstStretch(60, new=ILL)},
+    )
+    return replace(usual, **parts)  # type: ignore[arg-type]  # names are checked by replace
+
+
+def stretch(new: Counts, old: Counts = Counts()) -> dict[str, FirstStretch]:  # noqa: B008  (frozen)
+    return {"chg-orders": FirstStretch(60, new, old)}
+
+
+@pytest.mark.parametrize("stretches", [{}, stretch(ILL), stretch(ILL, WELL)])
+def test_a_lone_version_is_guilty_of_failures_that_came_with_it(
+    stretches: dict[str, FirstStretch],
+) -> None:
+    assert best(alone(first_stretches=stretches)).kind is CauseKind.GUILTY_CHANGE
+
+
+def test_a_lone_version_that_did_well_at_first_is_not_what_broke_later() -> None:
+    observations = alone(first_stretches=stretch(WELL))
+    assert best(observations).kind is CauseKind.UNKNOWN
+    assert acquittals(observations)["orders"] == (
+        "the failures did not come with it: in its first 60 s version v2 failed no more than the "
+        "service before the change (0 against 0 bp)"
+    )
+
+
+def test_a_first_stretch_inside_another_incident_is_judged_beside_the_old_version() -> None:
+    observations = alone(first_stretches=stretch(ILL, Counts(61, 100)))
+    assert best(observations).kind is CauseKind.UNKNOWN
+    assert "version v1 beside it (6000 against 6100 bp)" in acquittals(observations)["orders"]
+
+
+def test_a_first_stretch_with_too_few_requests_blames_nobody_and_says_so() -> None:
+    observations = alone(first_stretches=stretch(Counts(0, 9)))
+    assert best(observations).kind is CauseKind.UNKNOWN
+    assert acquittals(observations)["orders"] == (
+        "too few requests in the first 60 s of version v2 to say that the failures came with it"
+    )
+
+
+def test_beside_a_healthy_old_version_a_late_failure_is_still_the_new_ones() -> None:
+    both = {("orders", "v2"): ILL, ("orders", "v1"): WELL}
+    assert best(alone(by_version=both, first_stretches=stretch(WELL))).subject == "chg-orders"
+
+
+def test_each_change_is_held_against_the_time_before_itself() -> None:
+    observations = alone(before_change={"chg-other": WELL})
+    assert "too few requests on either side" in acquittals(observations)["orders"]
+
+
+@pytest.mark.parametrize(
+    ("since", "told"),
+    [
+        ({}, "too few probes of bank since its calls fail to know whether it is well"),
+        ({"bank": Counts(0, 4)}, "too few probes of bank"),
+        ({"bank": Counts(2, 10)}, "bank answered only 8000 bp of its probes since its calls fail"),
+        ({"bank": Counts(0, 5)}, ""),
+    ],
+)
+@pytest.mark.parametrize("probes_bp", [{}, {"bank": 9_400}])
+def test_a_lone_version_whose_calls_fail_is_guilty_only_if_the_dependency_is_seen_to_be_well(
+    since: dict[str, Counts], told: str, probes_bp: dict[str, int]
+) -> None:
+    observations = alone(
+        origins=(began_in("orders", external="bank"),), probes_bp=probes_bp, probes_since=since
+    )
+    if told:
+        assert best(observations).kind is not CauseKind.GUILTY_CHANGE
+        assert told in acquittals(observations)["orders"]
+    else:
+        assert best(observations).kind is CauseKind.GUILTY_CHANGE
+
+
+def test_nothing_is_said_of_probes_that_nobody_made() -> None:
+    observations = seen(origins=(began_in("orders", external="bank"),))
+    assert best(observations).kind is CauseKind.GUILTY_CHANGE
+    assert "probes" not in best(observations).reason
 
 
 def test_failures_spread_over_many_replicas_still_begin_in_their_service() -> None:
@@ -212,6 +295,30 @@ def test_without_a_probe_calls_that_fail_from_every_version_alike_blame_the_depe
     assert found.kind is CauseKind.EXTERNAL_DEPENDENCY
     assert found.missing == ("no probe of bank",)
     assert found.confidence_bp < best(bank(probes_bp={"bank": 2_000})).confidence_bp
+
+
+def test_a_dependency_that_answers_again_failed_its_probes_while_calls_failed() -> None:
+    past = {"probes_bp": {"bank": 10_000}, "calls": {}, "by_version": {}}
+    observations = bank(**past, probes_since={"bank": Counts(14, 40)})
+    found = best(observations)
+    assert (found.kind, found.subject) == (CauseKind.EXTERNAL_DEPENDENCY, "bank")
+    assert found.reason.endswith("bank answered only 6500 bp of its probes since then")
+    for never_ill in ({}, {"bank": Counts(4, 4)}, {"bank": Counts(1, 40)}):
+        assert best(bank(**past, probes_since=never_ill)).kind is CauseKind.UNKNOWN
+
+
+def test_an_earlier_outage_of_a_dependency_does_not_excuse_a_new_versions_own_failures() -> None:
+    places = (
+        Origin("payments", "v1", "payments-1", "bank", 300),
+        Origin("payments", "v2", "payments-4", "", 80),
+    )
+    observations = bank(
+        origins=places,
+        by_version={("payments", "v2"): ILL, ("payments", "v1"): WELL},
+        probes_bp={"bank": 5_000},
+    )
+    assert best(observations).kind is CauseKind.GUILTY_CHANGE
+    assert "bank" not in best(observations).reason
 
 
 def test_calls_of_one_version_alone_do_not_blame_the_dependency() -> None:
@@ -318,6 +425,7 @@ counts = st.builds(
     lambda total, share: Counts(total * share, total), st.integers(0, 300), st.floats(0, 1)
 )
 services = st.sampled_from(["gateway", "orders", "payments"])
+change_ids = st.sampled_from(["chg-gateway", "chg-orders", "chg-payments"])
 scenes = st.builds(
     Observations,
     onset_ms=st.just(ONSET_MS),
@@ -346,12 +454,16 @@ scenes = st.builds(
         unique_by=lambda i: i.instance,
     ),
     by_version=st.dictionaries(st.tuples(services, st.sampled_from(["v1", "v2"])), counts),
-    before_by_service=st.dictionaries(services, counts),
+    before_change=st.dictionaries(change_ids, counts),
+    first_stretches=st.dictionaries(
+        change_ids, st.builds(FirstStretch, st.just(60), counts, counts)
+    ),
     calls=st.dictionaries(
         st.tuples(services, st.sampled_from(["v1", "v2"]), st.sampled_from(["bank", "post"])),
         counts,
     ),
     probes_bp=st.dictionaries(st.sampled_from(["bank", "post"]), st.integers(0, 10_000)),
+    probes_since=st.dictionaries(st.sampled_from(["bank", "post"]), counts),
 )
 
 
@@ -368,9 +480,11 @@ def test_the_same_observations_in_any_order_give_the_same_answer(
         origins=mixed(list(scene.origins)),
         instances=mixed(list(scene.instances)),
         by_version=dict(mixed(list(scene.by_version.items()))),
-        before_by_service=dict(mixed(list(scene.before_by_service.items()))),
+        before_change=dict(mixed(list(scene.before_change.items()))),
+        first_stretches=dict(mixed(list(scene.first_stretches.items()))),
         calls=dict(mixed(list(scene.calls.items()))),
         probes_bp=dict(mixed(list(scene.probes_bp.items()))),
+        probes_since=dict(mixed(list(scene.probes_since.items()))),
     )
     assert diagnose(other) == diagnose(scene)
 
@@ -394,3 +508,17 @@ def test_no_change_is_guilty_unless_its_version_fails_materially_more(scene: Obs
             assert hypothesis.difference.low_bp >= 0
             assert hypothesis.difference.difference_bp >= 100
             assert any(o.service == hypothesis.service for o in scene.origins)
+
+
+@given(scene=scenes)
+def test_no_lone_version_is_guilty_of_what_its_first_stretch_did_not_have(
+    scene: Observations,
+) -> None:
+    for hypothesis in diagnose(scene).hypotheses:
+        blamed = hypothesis.change
+        if blamed is None or not stands_alone(scene.by_version, blamed):
+            continue
+        first = scene.first_stretches.get(blamed.change_id)
+        if first is not None:
+            assert first.new.total >= 10
+            assert first.new.failed > 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loop4.tools.analysis.diagnosis.origin import Origin, error_origins
+from loop4.tools.analysis.diagnosis.origin import Origin, calls_fail_since, error_origins
 from loop4.tools.backends.ports import Span
 
 CHAIN = ("gateway", "orders", "payments", "ledger")
@@ -156,6 +157,23 @@ def test_the_place_with_most_traces_comes_first_and_names_break_ties() -> None:
         ("gateway", 1),
         ("payments", 1),
     ]
+
+
+def calls_at(*times_ms: int, peer: str = "bank", failed: bool = True) -> list[Span]:
+    return [
+        replace(span(f"t{t}", "c", "", "payments", "client", peer=peer, failed=failed), start_ms=t)
+        for t in times_ms
+    ]
+
+
+def test_calls_fail_since_half_of_the_failed_ones_had_begun() -> None:
+    spans = [*calls_at(100, 9_000, 9_100, 9_200, 9_300), *calls_at(5_000, failed=False)]
+    assert calls_fail_since(spans, ["bank"]) == {"bank": 9_100}
+    assert calls_fail_since(spans, []) == {}
+
+
+def test_calls_to_a_service_of_ours_say_nothing_of_a_dependency() -> None:
+    assert calls_fail_since(calls_at(100, peer="orders"), ["bank"]) == {}
 
 
 @pytest.mark.parametrize("externals", [[], ["bank"]])
