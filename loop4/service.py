@@ -30,7 +30,7 @@ from loop4.graphs.news import News
 from loop4.graphs.session import Session
 from loop4.graphs.sweep import events_of, instance_events, read_targets
 from loop4.heartbeat import Heartbeat
-from loop4.ledger import approvals, leases, limits, outbox, runs
+from loop4.ledger import approvals, events, leases, limits, outbox, runs
 from loop4.ledger.checkpoints import Signing, checkpoint_if_due
 from loop4.ledger.leases import Lease
 from loop4.policies.fleet_schedule import Duty, FleetSchedule
@@ -182,7 +182,8 @@ class Service:
                 return await self._retain()
 
     async def _event(self, event_id: str) -> str:
-        event = next((e for e in self.session.runner.unplaced() if e.event_id == event_id), None)
+        with self.session.ledger.read() as tx:
+            event = events.get(tx, event_id) if events.is_unplaced(tx, event_id) else None
         if event is None:
             return "placed before"
         handled = await self.session.runner.place(event)

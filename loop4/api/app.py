@@ -12,7 +12,7 @@ from loop4.api.access import Access, Caller, Unauthenticated, Unavailable, may
 from loop4.api.bodies import read_body, read_vote
 from loop4.api.metrics import Exposition
 from loop4.domain import ApprovalState, Json
-from loop4.errors import InputError, LedgerError
+from loop4.errors import EngineError, InputError, LedgerError
 from loop4.ledger import approvals
 from loop4.ledger.approvals import Request as ApprovalRequest
 from loop4.policies.people import Person
@@ -56,7 +56,8 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": _line(str(error))}, 503)
 
     @app.exception_handler(LedgerError)
-    async def ledger(request: Request, error: Exception) -> Response:
+    @app.exception_handler(EngineError)
+    async def out_of_reach(request: Request, error: Exception) -> Response:
         return JSONResponse({"detail": _line(str(error))}, 503)
 
     @app.exception_handler(InputError)

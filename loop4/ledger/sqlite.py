@@ -12,7 +12,7 @@ from urllib.parse import quote
 from sqlalchemy import create_engine, exc, pool, select
 from sqlalchemy.engine import Connection, Engine
 
-from loop4.errors import LedgerError
+from loop4.errors import LedgerError, LedgerUnavailable
 from loop4.ledger import schema
 from loop4.ledger.database import Dialect
 
@@ -27,6 +27,7 @@ _ADVICE = {
     "SQLITE_CORRUPT": "the file is damaged; restore it from a copy",
     "SQLITE_IOERR": "the disk refused to read or write and nothing was written; check disk space",
 }
+_PASSES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 
 
 class SqliteDatabase:
@@ -102,7 +103,8 @@ class SqliteDatabase:
         code = str(getattr(cause, "sqlite_errorname", ""))
         for prefix, advice in _ADVICE.items():
             if code.startswith(prefix):
-                return LedgerError(f"{self.name}: {advice} ({cause})")
+                kind = LedgerUnavailable if prefix in _PASSES else LedgerError
+                return kind(f"{self.name}: {advice} ({cause})")
         return LedgerError(f"{self.name}: {' '.join(str(cause).split())}")
 
 
