@@ -19,6 +19,8 @@ from loop4.policies.people import Person
 from loop4.service import Service
 from loop4.tools.alerts import LARGEST_BYTES, alert_events, placed
 
+LONGEST_ID = 200
+
 
 def application(service: Service, access: Access) -> FastAPI:
     """The API of one worker."""
@@ -86,6 +88,8 @@ def _add_approvals(app: FastAPI, service: Service, access: Access) -> None:
     @app.post("/v1/approvals/{approval_id}/votes")
     async def vote(approval_id: str, request: Request) -> Response:
         person = _voter(access, request)
+        if len(approval_id) > LONGEST_ID:  # it would stand in the evidence for ever
+            raise HTTPException(404, f"an id of {len(approval_id)} characters is unknown")
         yes = await read_vote(request)
         with service.session.ledger.transaction() as tx:
             result = approvals.vote(
