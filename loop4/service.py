@@ -57,6 +57,7 @@ class Service:
     is_draining: bool = False
     _news: dict[str, News] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
+    _promised: set[str] = field(default_factory=set)  # keys of what the last pump found open
     _name: Lease | None = None
     _limits: tuple[QueueLimits, ...] = ()
     _forgotten_ms: int = 0  # runs that ended before then have no checkpoints any more
@@ -221,15 +222,19 @@ class Service:
             await engine.set_limits(present)
             self._limits = present
         runner.expire()
-        promised = 0
-        for event in runner.unplaced():
-            await engine.enqueue(
-                "events", "event", event.event_id, f"{event.kind.value}:{event.event_id}:{slot}"
-            )
-            promised += 1
-        for due in runner.due():
-            await engine.enqueue("runs", "leg", due.run_id, f"leg:{due.run_id}:{due.fence}:{slot}")
-            promised += 1
+        open_work = {
+            f"{event.kind.value}:{event.event_id}:{slot}": ("events", "event", event.event_id)
+            for event in runner.unplaced()
+        } | {
+            f"leg:{due.run_id}:{due.fence}:{slot}": ("runs", "leg", due.run_id)
+            for due in runner.due()
+        }
+        # in a storm of alerts most were promised a moment ago
+        fresh = [key for key in open_work if key not in self._promised]
+        for key in fresh:
+            await engine.enqueue(*open_work[key], key)
+        self._promised = set(open_work)
+        promised = len(fresh)
         promised += await self._pump_outbox(now_ms) + await self._pump_dead_workers(now_ms)
         return f"{promised} promised"
 

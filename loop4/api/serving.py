@@ -23,7 +23,8 @@ HEADERS_WITHIN_S = 10.0
 
 def bound_socket(port: int) -> socket.socket:
     """A listening socket on loopback; port 0 takes a free one. Raises SettingsError if taken."""
-    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio switches Nagle's delay off (40 ms an answer) only where the protocol is named
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((HOST, port))

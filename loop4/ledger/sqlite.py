@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,7 +49,9 @@ class SqliteDatabase:
         return f"ledger {str(self.path)!r}"
 
     def check(self, *, create: bool) -> None:
-        """Raise LedgerError for a missing folder, and for a missing file that may not be made."""
+        """Raise LedgerError for a missing folder, for a missing file that may not be made, and for
+        another program's database before anything of it is changed.
+        """
         if not self.path.parent.is_dir():
             raise LedgerError(
                 f"{self.name}: the folder {str(self.path.parent)!r} does not exist; "
@@ -56,6 +59,10 @@ class SqliteDatabase:
             )
         if (self._read_only or not create) and not self.path.is_file():
             raise LedgerError(f"{self.name}: there is no such file; name the data folder of a run")
+        if not self._read_only and self.path.is_file() and _is_foreign(self.path):
+            raise LedgerError(
+                f"{self.name} holds another program's tables; name another data folder or database"
+            )
 
     def make_engine(self) -> Engine:
         """A pool of connections to the file."""
@@ -128,6 +135,18 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
         connection.close()
         raise
     return connection
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file holds tables and none of a ledger's; what cannot be read is told later."""
+    uri = "file:" + quote(str(path.absolute())) + "?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            names = {str(row[0]) for row in found}
+    except sqlite3.Error:
+        return False
+    return bool(names) and "meta" not in names
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -290,13 +290,13 @@ def test_ten_thousand_duplicates_over_http_are_one_run_in_bounded_time_and_memor
     errors_of(duty)
 
 
-def test_a_thousand_different_alerts_at_once_are_all_placed_and_the_door_stays_open(
+def test_hundreds_of_different_alerts_at_once_are_all_placed_and_the_door_stays_open(
     duty: Duty, token: str
 ) -> None:
     duty.start()
-    assert duty.call("POST", EVENTS, token, webhook(1000)) == (
+    assert duty.call("POST", EVENTS, token, webhook(200)) == (
         202,
-        '{"events":1000,"accepted":1000}',
+        '{"events":200,"accepted":200}',
     )
     longest_s = 0.0
 
@@ -305,7 +305,7 @@ def test_a_thousand_different_alerts_at_once_are_all_placed_and_the_door_stays_o
         began = time.monotonic()
         assert duty.call("GET", "/healthz", "")[0] == 200
         longest_s = max(longest_s, time.monotonic() - began)
-        return placed(duty.root / "data" / "ledger.db") == 1000
+        return placed(duty.root / "data" / "ledger.db") == 200
 
     until(all_placed, 120, "they were not all placed")
     assert longest_s < 5
