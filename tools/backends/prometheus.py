@@ -53,7 +53,7 @@ class PrometheusMetrics:
         """
         self.url, parsed = _checked(url)
         self._deadline_s, self._largest_bytes = deadline_s, largest_bytes
-        self._is_connectable = self._is_down = False
+        self._is_connectable, self._is_down = True, False
         self._client = httpx.AsyncClient(
             base_url=parsed,
             headers={"Authorization": f"Bearer {token}"} if token else {},
