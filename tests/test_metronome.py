@@ -99,6 +99,7 @@ class BentTime(datetime):
         return cls.fromtimestamp((datetime.now(tz) - timedelta(seconds=cls.back_s)).timestamp(), tz)
 
 
+@pytest.mark.slow
 def test_with_the_real_engine_the_pump_goes_on_after_the_clock_was_set_back(
     door: Door,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -28,15 +28,21 @@ _ADVICE = {
     "SQLITE_CORRUPT": "the file is damaged; restore it from a copy",
     "SQLITE_IOERR": "the disk refused to read or write and nothing was written; check disk space",
 }
+SOON_S = 0.5
 _PASSES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 
 
 class SqliteDatabase:
-    """A file in WAL mode. `BEGIN IMMEDIATE` takes its write lock."""
+    """A file in WAL mode. `BEGIN IMMEDIATE` takes its write lock.
+
+    Once it was waited for in vain, each try gives way soon until one succeeds: a process whose
+    every transaction waits in full answers nobody while another keeps the lock.
+    """
 
     def __init__(self, path: Path, *, read_only: bool, busy_timeout_s: float) -> None:
         self.path = path
         self._read_only, self._busy_timeout_s = read_only, busy_timeout_s
+        self._is_kept_locked = False
 
     @property
     def dialect(self) -> Dialect:
@@ -76,7 +82,22 @@ class SqliteDatabase:
 
     def begin(self, connection: Connection, *, writable: bool) -> None:
         """Start a transaction: one with the file's write lock, or one consistent snapshot."""
-        _driver(connection).execute("BEGIN IMMEDIATE" if writable else "BEGIN")
+        driver = _driver(connection)
+        if not writable:
+            driver.execute("BEGIN")
+            return
+        was_kept = self._is_kept_locked
+        if was_kept:
+            _wait(driver, min(SOON_S, self._busy_timeout_s))
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            self._is_kept_locked = False
+        except sqlite3.OperationalError as error:
+            self._is_kept_locked = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            raise
+        finally:
+            if was_kept:
+                _wait(driver, self._busy_timeout_s)
 
     def commit(self, connection: Connection) -> None:
         """End the transaction: what it wrote is on the disk when this returns."""
@@ -128,7 +149,7 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
     try:
         if not read_only:
             _switch_to_wal(connection, path, busy_timeout_s)
-        connection.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
+        _wait(connection, busy_timeout_s)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
     except BaseException:
@@ -147,6 +168,11 @@ def _is_foreign(path: Path) -> bool:
     except sqlite3.Error:
         return False
     return bool(names) and "meta" not in names
+
+
+def _wait(connection: sqlite3.Connection, wait_s: float) -> None:
+    """From now on let this connection wait for so long while another has a lock."""
+    connection.execute(f"PRAGMA busy_timeout={round(wait_s * 1000)}")
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

@@ -92,6 +92,10 @@ def test_a_ledger_that_another_process_locks_too_long_is_one_line_and_then_goes_
         other.execute("BEGIN IMMEDIATE")
         asking = ask(duty, token, webhook(1), answers)
         asking.join(40)
+        began = time.monotonic()
+        assert duty.call("GET", "/healthz", "")[0] == 200
+        assert duty.call("POST", EVENTS, token, webhook(1))[0] == 503
+        assert time.monotonic() - began < 8, "the full wait is waited once"
         other.execute("ROLLBACK")
     ((status, text),) = answers
     assert status == 503
