@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +17,7 @@ from langgraph.errors import GraphRecursionError
 from langgraph.types import Command, StateSnapshot
 
 from loop4.domain import IntentState
-from loop4.errors import LedgerError, Loop4Error
+from loop4.errors import LedgerError, LedgerUnavailable, Loop4Error
 from loop4.graphs.drafts import Drafts
 from loop4.graphs.fleet import Fleet
 from loop4.graphs.operations import compiled
@@ -101,8 +101,8 @@ class Legs:
     async def taken(self, run_id: str) -> AsyncIterator[Leg | None]:
         """The run, for one leg; None while another driver has it.
 
-        A leg that ends by itself, or is told to stop, gives the run back; one that dies keeps it
-        until its time is over, and that counts.
+        A leg that ends by itself, is told to stop, or finds its database out of reach gives the run
+        back; one that dies keeps it until its time is over, and that counts.
         """
         if self.worker is None:
             self._whole = self._whole or compiled(self.fleet, self.saver)
@@ -117,8 +117,9 @@ class Legs:
         try:
             yield leg
             await self._give_back(leg, lease)
-        except asyncio.CancelledError:
-            with self.fleet.ledger.transaction() as tx:
+        except (asyncio.CancelledError, LedgerUnavailable):
+            # if the ledger still cannot be written, the lease ends by its time
+            with suppress(LedgerError), self.fleet.ledger.transaction() as tx:
                 leases.release(tx, lease)
             raise
         finally:

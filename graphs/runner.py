@@ -102,9 +102,7 @@ class Runner:
             if open_one is None:
                 open_one = _open_incident(tx, event, now_ms)
             events.assign(tx, event.event_id, open_one.incident_id)
-            run_id = (
-                f"run-{open_one.incident_id}-{len(events.of_incident(tx, open_one.incident_id))}"
-            )
+            run_id = f"run-{open_one.incident_id}-{events.count_of(tx, open_one.incident_id)}"
             run, created = runs.start(
                 tx, run_id, open_one.incident_id, GRAPH_VERSION, now_ms=now_ms
             )

@@ -106,5 +106,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(
-            f"data folder {str(folder)!r} cannot be made: {error.strerror}"
+            f"data folder {str(folder)!r} cannot be made: {error.strerror}; "
+            "name another with --data"
         ) from error

@@ -90,13 +90,23 @@ class Duty:
         data = None if body is None else json.dumps(body).encode()
         return self.send(method, path, token, data)
 
-    def send(self, method: str, path: str, token: str, data: bytes | None) -> tuple[int, str]:
+    def send(
+        self,
+        method: str,
+        path: str,
+        token: str,
+        data: bytes | None,
+        content_type: str = "application/json",
+    ) -> tuple[int, str]:
         """As `call`, with the bytes as they are."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        if data is not None:
+            headers["content-type"] = content_type
         request = urllib.request.Request(  # noqa: S310  (loopback)
             self.url + path,
             method=method,
             data=data,
-            headers={"authorization": f"Bearer {token}"} if token else {},
+            headers=headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310

@@ -103,7 +103,11 @@ class Engine:
             await asyncio.to_thread(self._start, queues, schedules)
         except _FAILURES as error:
             await self.stop(within_s=0)
-            raise EngineError(_said(self.url, "cannot be opened", error)) from error
+            advice = "; move that file away: the ledger holds what is open"
+            is_file = self.url.startswith("sqlite:")
+            raise EngineError(
+                _said(self.url, "cannot be opened", error) + (advice if is_file else "")
+            ) from error
 
     def _start(self, queues: Sequence[QueueLimits], schedules: Sequence[Schedule]) -> None:
         if self.url.startswith("sqlite:"):

@@ -69,6 +69,10 @@ class LedgerError(Loop4Error):
     """The ledger cannot be opened, read or written; while that holds, nothing may act."""
 
 
+class LedgerUnavailable(LedgerError):
+    """The database is out of reach, locked or full. The same may succeed when that is over."""
+
+
 class RunnerBusy(LedgerError):
     """Another live runner holds this data folder."""
 

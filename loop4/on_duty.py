@@ -14,6 +14,7 @@ from loop4.api.serving import serve_until, told_to_stop
 from loop4.graphs.session import Session
 from loop4.heartbeat import Heartbeat
 from loop4.ledger.checkpoints import Signing
+from loop4.metronome import Metronome
 from loop4.policies.fleet_schedule import FleetSchedule
 from loop4.service import Service
 
@@ -49,6 +50,8 @@ async def stay_on_duty(
     with told_to_stop() as stop:
         renewing_ends = asyncio.Event()
         renewing = asyncio.create_task(service.renew_leases(renewing_ends))
+        metronome = Metronome(schedule.duties, session.fleet.clock, service.tick)
+        ticking = asyncio.create_task(metronome.keep(stop))
         try:
             await service.start(post.engine_url, post.worker)
             await service.heartbeat.beat(session.fleet.clock.now_ms())
@@ -59,6 +62,8 @@ async def stay_on_duty(
                 access = Access(post.operations / "policies", session.fleet.clock)
                 await serve_until(application(service, access), post.listening, stop)
         finally:
+            stop.set()
             await service.drain(DRAIN_S)
             renewing_ends.set()
             await renewing
+            await ticking

@@ -30,7 +30,7 @@ from loop4.graphs.news import News
 from loop4.graphs.session import Session
 from loop4.graphs.sweep import events_of, instance_events, read_targets
 from loop4.heartbeat import Heartbeat
-from loop4.ledger import approvals, leases, limits, outbox, runs
+from loop4.ledger import approvals, events, leases, limits, outbox, runs
 from loop4.ledger.checkpoints import Signing, checkpoint_if_due
 from loop4.ledger.leases import Lease
 from loop4.policies.fleet_schedule import Duty, FleetSchedule
@@ -57,6 +57,7 @@ class Service:
     is_draining: bool = False
     _news: dict[str, News] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
+    _promised: set[str] = field(default_factory=set)  # keys of what the last pump found open
     _name: Lease | None = None
     _limits: tuple[QueueLimits, ...] = ()
     _forgotten_ms: int = 0  # runs that ended before then have no checkpoints any more
@@ -176,7 +177,8 @@ class Service:
                 return await self._retain()
 
     async def _event(self, event_id: str) -> str:
-        event = next((e for e in self.session.runner.unplaced() if e.event_id == event_id), None)
+        with self.session.ledger.read() as tx:
+            event = events.get(tx, event_id) if events.is_unplaced(tx, event_id) else None
         if event is None:
             return "placed before"
         handled = await self.session.runner.place(event)
@@ -214,15 +216,19 @@ class Service:
             await engine.set_limits(present)
             self._limits = present
         runner.expire()
-        promised = 0
-        for event in runner.unplaced():
-            await engine.enqueue(
-                "events", "event", event.event_id, f"{event.kind.value}:{event.event_id}:{slot}"
-            )
-            promised += 1
-        for due in runner.due():
-            await engine.enqueue("runs", "leg", due.run_id, f"leg:{due.run_id}:{due.fence}:{slot}")
-            promised += 1
+        open_work = {
+            f"{event.kind.value}:{event.event_id}:{slot}": ("events", "event", event.event_id)
+            for event in runner.unplaced()
+        } | {
+            f"leg:{due.run_id}:{due.fence}:{slot}": ("runs", "leg", due.run_id)
+            for due in runner.due()
+        }
+        # in a storm of alerts most were promised a moment ago
+        fresh = [key for key in open_work if key not in self._promised]
+        for key in fresh:
+            await engine.enqueue(*open_work[key], key)
+        self._promised = set(open_work)
+        promised = len(fresh)
         promised += await self._pump_outbox(now_ms) + await self._pump_dead_workers(now_ms)
         return f"{promised} promised"
 

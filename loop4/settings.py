@@ -136,6 +136,13 @@ def load_settings(
     )
 
 
+def database_url(text: str, where: str) -> Secret:
+    """A database URL that somebody gave at `where`. Raises SettingsError for another shape, without
+    the URL: it may hold a password.
+    """
+    return Secret(str(_value("db", text, where, Path())))
+
+
 def default_data(environ: Mapping[str, str]) -> Path:
     """Where data lie when nobody says otherwise. A relative XDG_DATA_HOME does not count."""
     base = Path(environ.get("XDG_DATA_HOME", ""))

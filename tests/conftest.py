@@ -39,6 +39,7 @@ SLOW = frozenset(
         "test_lab_backend",
         "test_model_planner",
         "test_process",
+        "test_process_faults",
         "test_prometheus",
         "test_promql",
         "test_prove_mutants",

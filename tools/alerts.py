@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, Va
 
 from loop4.domain import Event, EventKind
 from loop4.errors import InputError
+from loop4.ledger.jsontext import each_once
 from loop4.policies.catalogue import Catalogue
 
 LARGEST_BYTES = 1024 * 1024
@@ -150,7 +151,7 @@ def _validated(body: bytes, name: str) -> _Webhook:
     try:
         text = body.decode("utf-8-sig")
         _refuse_depth(text, name)
-        content = json.loads(text, parse_constant=_refuse_constant)
+        content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=each_once)
     except UnicodeDecodeError as error:
         raise InputError(f"{name}: not UTF-8 text at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:

@@ -50,7 +50,10 @@ class Access:
             raise Unauthenticated("a bearer token is needed")
         if len(token) > LONGEST_TOKEN:
             raise Unauthenticated("the token is unknown or has expired")
-        self._refresh()
+        try:
+            self.load()
+        except PolicyError as error:
+            raise Unavailable(f"who may call cannot be read: {error}") from error
         now_ms = self.clock.now_ms()
         person = self._people.find_voter(token, now_ms=now_ms)
         client = self._clients.find(token, now_ms=now_ms)
@@ -59,17 +62,17 @@ class Access:
             raise Unauthenticated("the token is unknown or has expired")
         return found
 
-    def _refresh(self) -> None:
+    def load(self) -> None:
+        """Read both files now if they changed. Raises PolicyError for a mistake in them; then
+        nobody may call.
+        """
         people, clients = self.policies / "people.yaml", self.policies / client_file.FILE
         seen = (file_stamp(people), file_stamp(clients))
         if seen == self._seen:
             return
-        try:
-            self._people = People.load(people) if people.exists() else People(())
-            self._clients = Clients.load(clients)
-        except PolicyError as error:
-            self._people, self._clients, self._seen = People(()), Clients(), ()
-            raise Unavailable(f"who may call cannot be read: {error}") from error
+        self._people, self._clients, self._seen = People(()), Clients(), ()
+        read = (People.load(people) if people.exists() else People(()), Clients.load(clients))
+        self._people, self._clients = read
         self._seen = seen
 
 

@@ -12,7 +12,7 @@ from loop4.api.access import Access, Caller, Unauthenticated, Unavailable, may
 from loop4.api.bodies import read_body, read_vote
 from loop4.api.metrics import Exposition
 from loop4.domain import ApprovalState, Json
-from loop4.errors import InputError, LedgerError, PolicyError
+from loop4.errors import EngineError, InputError, LedgerError, PolicyError
 from loop4.graphs.mode_change import Carried, cast_vote, is_widening
 from loop4.ledger import approvals
 from loop4.ledger.approvals import Request as ApprovalRequest
@@ -20,6 +20,8 @@ from loop4.policies.people import Person
 from loop4.policies.policy import Policy
 from loop4.service import Service
 from loop4.tools.alerts import LARGEST_BYTES, alert_events, placed
+
+LONGEST_ID = 200
 
 
 def application(service: Service, access: Access) -> FastAPI:
@@ -58,7 +60,8 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": _line(str(error))}, 503)
 
     @app.exception_handler(LedgerError)
-    async def ledger(request: Request, error: Exception) -> Response:
+    @app.exception_handler(EngineError)
+    async def out_of_reach(request: Request, error: Exception) -> Response:
         return JSONResponse({"detail": _line(str(error))}, 503)
 
     @app.exception_handler(InputError)
@@ -87,6 +90,8 @@ def _add_approvals(app: FastAPI, service: Service, access: Access) -> None:
     @app.post("/v1/approvals/{approval_id}/votes")
     async def vote(approval_id: str, request: Request) -> Response:
         person = _voter(access, request)
+        if len(approval_id) > LONGEST_ID:  # it would stand in the evidence for ever
+            raise HTTPException(404, f"an id of {len(approval_id)} characters is unknown")
         yes = await read_vote(request)
         now_ms = service.session.fleet.clock.now_ms()
         carried: Carried | None = None

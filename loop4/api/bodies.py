@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Literal
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import ClientDisconnect
+
+from loop4.errors import InputError
+from loop4.ledger.jsontext import parse_strictly
 
 READ_WITHIN_S = 5.0
 VOTE_BYTES = 4096
 EXAMPLE = '{"decision": "approve"}'
+JSON_TYPE = "application/json"
 
 
 class VoteBody(BaseModel):
@@ -23,9 +27,10 @@ class VoteBody(BaseModel):
 
 
 async def read_body(request: Request, *, at_most: int) -> bytes:
-    """The body. Refuses with 413 what is larger, before holding more than that, and with 408 what
-    does not arrive in time.
+    """The body. Refuses with 415 what is declared to be no JSON, with 413 what is larger, before
+    holding more than that, with 408 what does not arrive in time and with 400 what ends too early.
     """
+    _check_type(request.headers.get("content-type", ""))
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > at_most:
         raise HTTPException(413, f"the body holds {declared} bytes, expected at most {at_most}")
@@ -42,6 +47,8 @@ async def read_body(request: Request, *, at_most: int) -> bytes:
                 parts.append(part)
     except TimeoutError as error:
         raise HTTPException(408, f"the body did not arrive within {READ_WITHIN_S:g} s") from error
+    except ClientDisconnect as error:  # nobody hears it; what has come so far is not used
+        raise HTTPException(400, "the body ended before it was whole") from error
     return b"".join(parts)
 
 
@@ -49,7 +56,7 @@ async def read_vote(request: Request) -> bool:
     """True for approve, False for reject; everything else is refused with 422."""
     body = await read_body(request, at_most=VOTE_BYTES)
     try:
-        content = json.loads(body)
+        content = parse_strictly(body, "the body")
         return VoteBody.model_validate(content).decision == "approve"
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -59,5 +66,14 @@ async def read_vote(request: Request) -> bool:
             f"{place}: {first['msg']}; expected exactly "
             '{"decision": "approve"} or {"decision": "reject"}',
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(422, f"the body is not JSON; expected {EXAMPLE}") from error
+    except InputError as error:
+        raise HTTPException(422, f"{error}; expected {EXAMPLE}") from error
+
+
+def _check_type(declared: str) -> None:
+    """What is sent without a type is read as JSON; what says that it is something else is not."""
+    kind = declared.partition(";")[0].strip().lower()
+    if kind not in ("", JSON_TYPE):
+        raise HTTPException(
+            415, f"the body is declared as {kind[:80]!r}, expected content-type: {JSON_TYPE}"
+        )

@@ -8,19 +8,23 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from loop4.errors import SettingsError
 
 HOST = "127.0.0.1"
 MOST_CONNECTIONS = 256
 KEEP_ALIVE_S = 20
+HEADERS_WITHIN_S = 10.0
 
 
 def bound_socket(port: int) -> socket.socket:
     """A listening socket on loopback; port 0 takes a free one. Raises SettingsError if taken."""
-    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio switches Nagle's delay off (40 ms an answer) only where the protocol is named
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((HOST, port))
@@ -37,7 +41,7 @@ async def serve_until(app: FastAPI, listening: socket.socket, stop: asyncio.Even
     """Serve until `stop`; requests that run are answered first."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_Protocol,
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -57,6 +61,41 @@ async def serve_until(app: FastAPI, listening: socket.socket, stop: asyncio.Even
     server.should_exit = True
     stopping.cancel()
     await serving
+
+
+class _Protocol(H11Protocol):
+    """Also closes a connection whose headers do not arrive in time; else a few hundred silent ones
+    would keep everybody else out.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Someone is there; the headers are awaited from now on."""
+        super().connection_made(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request: of its headers while none is being read or answered."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._await_headers()
+        else:
+            self._end_wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is there any more."""
+        self._end_wait()
+        super().connection_lost(exc)
+
+    def _await_headers(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEADERS_WITHIN_S, self.transport.close)
+
+    def _end_wait(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _Server(uvicorn.Server):

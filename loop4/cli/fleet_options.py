@@ -37,13 +37,13 @@ def settings_with(
 
     A data folder that is named without a database is meant with its own ledger.
     """
-    from loop4.settings import Secret, load_settings
+    from loop4.settings import Secret, database_url, load_settings
 
     settings = load_settings()
     return replace(
         settings,
         data=data or settings.data,
-        db=Secret(db or "") if db or data else settings.db,
+        db=database_url(db, "--db") if db else Secret() if data else settings.db,
         operations=operations or settings.operations,
         rules=rules or settings.rules,
     )

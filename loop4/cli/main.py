@@ -119,8 +119,6 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _run_command(name: str, rest: Sequence[str]) -> int:
-    import sqlite3
-
     import typer
     from typer.main import get_command
 
@@ -135,12 +133,6 @@ def _run_command(name: str, rest: Sequence[str]) -> int:
         return _complain(f"{message} (see `loop4 {name} --help`)", error.exit_code)
     except typer.Abort:
         return _complain("aborted", 1)
-    except sqlite3.Error as error:  # the checkpoints in a file; the ledger explains its own
-        return _complain(
-            f"checkpoints cannot be read or written: {error}; free space, or name another "
-            "data folder",
-            1,
-        )
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 

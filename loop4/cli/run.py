@@ -56,11 +56,13 @@ def command(
 async def _run(settings: Settings, listening: socket.socket, *, as_json: bool) -> None:
     from loop4.graphs.legs import Worker
     from loop4.on_duty import Post, stay_on_duty
+    from loop4.policies.clients import FILE, Clients
     from loop4.policies.fleet_schedule import load_fleet_schedule
     from loop4.service import SWEEPS, engine_url
 
     operations = operations_of(settings)
     schedule = load_fleet_schedule(operations, sweeping=tuple(SWEEPS))
+    Clients.load(operations / "policies" / FILE)  # a mistake is told now, not at each request
     signing = signing_of(settings)
     worker = Worker(WORKER, schedule.lease_s * 1000)
     async with session_for(settings, worker=worker) as session:

@@ -66,11 +66,13 @@ async def _work(
 ) -> None:
     from loop4.graphs.legs import Worker
     from loop4.on_duty import Post, stay_on_duty
+    from loop4.policies.clients import FILE, Clients
     from loop4.policies.fleet_schedule import load_fleet_schedule
     from loop4.service import SWEEPS
 
     operations = operations_of(settings)
     schedule = load_fleet_schedule(operations, sweeping=tuple(SWEEPS))
+    Clients.load(operations / "policies" / FILE)  # a mistake is told now, not at each request
     signing = signing_of(settings)
     async with session_for(settings, worker=Worker(name, schedule.lease_s * 1000)) as session:
         post = Post(

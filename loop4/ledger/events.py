@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 from sqlalchemy.engine import RowMapping
 
 from loop4.domain import Event, EventKind
@@ -21,6 +21,7 @@ _ALL = select(events).order_by(events.c.arrival)
 _BY_ID = _ALL.where(events.c.event_id == bindparam("id"))
 _PLACE = select(events.c.incident_id, events.c.taken_ms).where(events.c.event_id == bindparam("id"))
 _OF = _ALL.where(events.c.incident_id == bindparam("of"))
+_COUNT = select(func.count().label("many")).where(events.c.incident_id == bindparam("of"))
 _INBOX = _OF.where(events.c.taken_ms == 0)
 
 
@@ -87,6 +88,12 @@ def is_unplaced(tx: Tx, event_id: str) -> bool:
 def of_incident(tx: Tx, incident_id: str) -> tuple[Event, ...]:
     """Return all events of an incident, taken ones included, in order of acceptance."""
     return _events(tx, _OF, of=incident_id)
+
+
+def count_of(tx: Tx, incident_id: str) -> int:
+    """How many events an incident has, taken ones included."""
+    row = tx.row(_COUNT, {"of": incident_id})
+    return int(row["many"]) if row else 0
 
 
 def take(tx: Tx, event_ids: Sequence[str], *, now_ms: int) -> None:

@@ -41,7 +41,7 @@ def parse_strictly(line: bytes, where: str) -> Json:
     """
     try:
         value: Json = json.loads(
-            line.decode(), parse_constant=_no_number, object_pairs_hook=_each_once
+            line.decode(), parse_constant=_no_number, object_pairs_hook=each_once
         )
     except RecursionError as error:
         raise InputError(f"{where} is not usable JSON: it is nested too deeply") from error
@@ -55,7 +55,10 @@ def _no_number(name: str) -> Json:
     raise ValueError(f"{name} is no number in JSON")
 
 
-def _each_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def each_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """An object of JSON from outside (for `object_pairs_hook`). Raises ValueError for a name that
+    stands twice: readers disagree on which one counts.
+    """
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]

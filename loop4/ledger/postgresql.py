@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import create_engine, exc, text
 from sqlalchemy.engine import Connection, Engine
 
-from loop4.errors import LedgerError
+from loop4.errors import LedgerError, LedgerUnavailable
 from loop4.ledger import schema
 from loop4.ledger.database import Dialect
 
@@ -167,7 +167,8 @@ class PostgresqlDatabase:
                 "the server went away during a commit, so it is not known whether that was "
                 "written; when it is back, run `loop4 resume`"
             )
-        return LedgerError(f"{self.name}: {advice} ({said})" if advice else f"{self.name}: {said}")
+        kind = LedgerUnavailable if isinstance(cause, psycopg.OperationalError) else LedgerError
+        return kind(f"{self.name}: {advice} ({said})" if advice else f"{self.name}: {said}")
 
     def _connect(self) -> psycopg.Connection[TupleRow]:
         connection = psycopg.connect(self.conninfo, autocommit=True)

@@ -6,13 +6,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import create_engine, exc, pool, select
 from sqlalchemy.engine import Connection, Engine
 
-from loop4.errors import LedgerError
+from loop4.errors import LedgerError, LedgerUnavailable
 from loop4.ledger import schema
 from loop4.ledger.database import Dialect
 
@@ -27,14 +28,21 @@ _ADVICE = {
     "SQLITE_CORRUPT": "the file is damaged; restore it from a copy",
     "SQLITE_IOERR": "the disk refused to read or write and nothing was written; check disk space",
 }
+SOON_S = 0.5
+_PASSES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 
 
 class SqliteDatabase:
-    """A file in WAL mode. `BEGIN IMMEDIATE` takes its write lock."""
+    """A file in WAL mode. `BEGIN IMMEDIATE` takes its write lock.
+
+    Once it was waited for in vain, each try gives way soon until one succeeds: a process whose
+    every transaction waits in full answers nobody while another keeps the lock.
+    """
 
     def __init__(self, path: Path, *, read_only: bool, busy_timeout_s: float) -> None:
         self.path = path
         self._read_only, self._busy_timeout_s = read_only, busy_timeout_s
+        self._is_kept_locked = False
 
     @property
     def dialect(self) -> Dialect:
@@ -47,7 +55,9 @@ class SqliteDatabase:
         return f"ledger {str(self.path)!r}"
 
     def check(self, *, create: bool) -> None:
-        """Raise LedgerError for a missing folder, and for a missing file that may not be made."""
+        """Raise LedgerError for a missing folder, for a missing file that may not be made, and for
+        another program's database before anything of it is changed.
+        """
         if not self.path.parent.is_dir():
             raise LedgerError(
                 f"{self.name}: the folder {str(self.path.parent)!r} does not exist; "
@@ -55,6 +65,10 @@ class SqliteDatabase:
             )
         if (self._read_only or not create) and not self.path.is_file():
             raise LedgerError(f"{self.name}: there is no such file; name the data folder of a run")
+        if not self._read_only and self.path.is_file() and _is_foreign(self.path):
+            raise LedgerError(
+                f"{self.name} holds another program's tables; name another data folder or database"
+            )
 
     def make_engine(self) -> Engine:
         """A pool of connections to the file."""
@@ -68,7 +82,22 @@ class SqliteDatabase:
 
     def begin(self, connection: Connection, *, writable: bool) -> None:
         """Start a transaction: one with the file's write lock, or one consistent snapshot."""
-        _driver(connection).execute("BEGIN IMMEDIATE" if writable else "BEGIN")
+        driver = _driver(connection)
+        if not writable:
+            driver.execute("BEGIN")
+            return
+        was_kept = self._is_kept_locked
+        if was_kept:
+            _wait(driver, min(SOON_S, self._busy_timeout_s))
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            self._is_kept_locked = False
+        except sqlite3.OperationalError as error:
+            self._is_kept_locked = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            raise
+        finally:
+            if was_kept:
+                _wait(driver, self._busy_timeout_s)
 
     def commit(self, connection: Connection) -> None:
         """End the transaction: what it wrote is on the disk when this returns."""
@@ -102,7 +131,8 @@ class SqliteDatabase:
         code = str(getattr(cause, "sqlite_errorname", ""))
         for prefix, advice in _ADVICE.items():
             if code.startswith(prefix):
-                return LedgerError(f"{self.name}: {advice} ({cause})")
+                kind = LedgerUnavailable if prefix in _PASSES else LedgerError
+                return kind(f"{self.name}: {advice} ({cause})")
         return LedgerError(f"{self.name}: {' '.join(str(cause).split())}")
 
 
@@ -119,13 +149,30 @@ def connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Co
     try:
         if not read_only:
             _switch_to_wal(connection, path, busy_timeout_s)
-        connection.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
+        _wait(connection, busy_timeout_s)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file holds tables and none of a ledger's; what cannot be read is told later."""
+    uri = "file:" + quote(str(path.absolute())) + "?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            names = {str(row[0]) for row in found}
+    except sqlite3.Error:
+        return False
+    return bool(names) and "meta" not in names
+
+
+def _wait(connection: sqlite3.Connection, wait_s: float) -> None:
+    """From now on let this connection wait for so long while another has a lock."""
+    connection.execute(f"PRAGMA busy_timeout={round(wait_s * 1000)}")
 
 
 def _driver(connection: Connection) -> sqlite3.Connection:

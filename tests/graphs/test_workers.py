@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from loop4.domain import IntentState
-from loop4.errors import LeaseLost
+from loop4.errors import LeaseLost, LedgerUnavailable
 from loop4.graphs.abandon import POISONOUS
 from loop4.graphs.legs import Worker
 from loop4.graphs.runner import Runner
@@ -41,7 +41,7 @@ def worker(play: Play, name: str) -> Runner:
 
 
 def head(stage: Stage) -> str:
-    with Ledger.open(stage.data / "ledger.db", read_only=True) as ledger, ledger.read() as tx:
+    with Ledger.open(stage.ledger, read_only=True) as ledger, ledger.read() as tx:
         return evidence.verify(tx).head
 
 
@@ -146,9 +146,47 @@ def test_a_run_that_ends_its_workers_again_and_again_is_given_up_and_paged(stage
     run(play_it())
 
 
-def test_a_stopped_process_that_goes_on_after_its_lease_cannot_write(tmp_path: Path) -> None:
+def test_a_leg_that_loses_its_database_gives_the_run_back_and_is_no_death(stage: Stage) -> None:
+    """More often in a row than a run that ends its workers is tried."""
+
+    async def play_it() -> None:
+        stage.bad_deploy()
+        async with stage.opened() as play:
+            a = worker(play, "a")
+            play.patrol.runner = a
+            await play.until(play.pending)
+            run_id = play.open_runs()[0].run_id
+            play.vote(play.pending()[0].approval.approval_id)
+            with pytest.MonkeyPatch.context() as patch:
+
+                async def lost(*_: object) -> None:
+                    raise LedgerUnavailable("checkpoints cannot be read or written: disk is full")
+
+                patch.setattr(type(a.legs.saver), "aput", lost)
+                patch.setattr(type(a.legs.saver), "aput_writes", lost)
+                for _ in range(POISONOUS + 2):
+                    with pytest.raises(LedgerUnavailable):
+                        await a.advance(run_id)
+                    with play.ledger.read() as tx:
+                        lease = leases.get(tx, run_id)
+                    assert lease is not None
+                    assert (lease.holder, lease.takeovers) == ("", 0)
+                    assert [due.run_id for due in a.due()] == [run_id], "at once, by anybody"
+            await go_on(play, worker(play, "b"))
+            assert stage.toy.effects == ["roll_back orders 41"]
+            assert [i.state for i in play.incidents()] == ["resolved"]
+            assert play.chain_holds()
+
+    run(play_it())
+
+
+def test_a_stopped_process_that_goes_on_after_its_lease_cannot_write(
+    tmp_path: Path, place: Path | str
+) -> None:
     """SIGSTOP right after the effect; another worker settles it; SIGCONT: refused."""
     make_operations(tmp_path / "operations")
+    if isinstance(place, str):
+        (tmp_path / "db").write_text(place, encoding="utf-8")
     sleeper = subprocess.Popen(
         [sys.executable, "-m", "tests.graphs.sleeper", str(tmp_path), str(LEASE_MS)],
         cwd=ROOT,

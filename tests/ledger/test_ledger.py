@@ -7,13 +7,14 @@ import sqlite3
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-from loop4.errors import LedgerError
+from loop4.errors import LedgerError, LedgerUnavailable
 from loop4.ledger import budgets, contents, evidence, intents, outbox, runner, schema
 from loop4.ledger.ledger import Ledger
 
@@ -215,6 +216,27 @@ def test_a_lock_that_another_process_keeps_is_one_clear_line(tmp_path: Path) -> 
                 late.transaction().__enter__()
             with late.read() as tx:
                 assert evidence.verify(tx).ok
+
+
+def test_a_lock_that_stays_is_waited_for_in_full_once_and_then_briefly_until_it_is_free(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+
+    def waited(late: Ledger) -> float:
+        began = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match="another process held its write lock"):
+            late.transaction().__enter__()
+        return time.monotonic() - began
+
+    with Ledger.open(path) as holder, Ledger.open(path, busy_timeout_s=1.0) as late:
+        with holder.transaction():
+            assert waited(late) > 0.9
+            assert waited(late) < 0.8
+        with late.transaction() as tx:
+            evidence.append(tx, "note", "", "", {}, at_ms=1)
+        with holder.transaction():
+            assert waited(late) > 0.9, "it was free meanwhile"
 
 
 def test_processes_that_open_a_new_folder_together_make_one_ledger(

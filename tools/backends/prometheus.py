@@ -11,6 +11,7 @@ import httpx
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
+    stop_after_attempt,
     stop_after_delay,
     wait_random_exponential,
 )
@@ -21,6 +22,7 @@ from loop4.tools.backends.ports import Series
 from loop4.tools.backends.prometheus_json import parse_answer
 
 DEADLINE_S = 8.0  # all attempts of one query together
+CONNECT_S = 3.0
 LARGEST_BYTES = 8 * 1024 * 1024
 _LONGEST_URL = 2000  # a longer query goes into the body of a POST
 
@@ -30,7 +32,11 @@ class _TryAgain(Exception):
 
 
 class PrometheusMetrics:
-    """The `Metrics` port over HTTP. Close it, or use it as an asynchronous context manager."""
+    """The `Metrics` port over HTTP. Close it, or use it as an asynchronous context manager.
+
+    While nobody listens there a query is tried once: an incident reads dozens, and must not wait
+    for the deadline of each before a person is told.
+    """
 
     def __init__(
         self,
@@ -47,10 +53,11 @@ class PrometheusMetrics:
         """
         self.url, parsed = _checked(url)
         self._deadline_s, self._largest_bytes = deadline_s, largest_bytes
+        self._is_connectable, self._is_down = True, False
         self._client = httpx.AsyncClient(
             base_url=parsed,
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=deadline_s,
+            timeout=httpx.Timeout(deadline_s, connect=min(CONNECT_S, deadline_s)),
             follow_redirects=False,
             trust_env=False,
             verify=parsed.scheme == "https",  # without TLS, loading certificates is lost time
@@ -96,7 +103,9 @@ class PrometheusMetrics:
                 async for attempt in AsyncRetrying(
                     retry=retry_if_exception_type(_TryAgain),
                     wait=wait_random_exponential(multiplier=0.1, max=1.0),
-                    stop=stop_after_delay(self._deadline_s),
+                    stop=stop_after_attempt(1)
+                    if self._is_down
+                    else stop_after_delay(self._deadline_s),
                     reraise=True,
                 ):
                     with attempt:
@@ -106,6 +115,7 @@ class PrometheusMetrics:
                             last = str(error)
                             raise
         except (TimeoutError, _TryAgain) as error:
+            self._is_down = not self._is_connectable
             raise Unreachable(f"metrics at {self.url}: {last}") from error
         raise AssertionError("unreachable: every attempt returns or raises")
 
@@ -118,8 +128,13 @@ class PrometheusMetrics:
                 params=None if is_long else parameters,
                 data=parameters if is_long else None,
             ) as response:
+                self._is_connectable, self._is_down = True, False
                 body = await self._read(response)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._is_connectable = False
+            raise _TryAgain(_why(error)) from error
         except httpx.TransportError as error:
+            self._is_connectable = True
             raise _TryAgain(_why(error)) from error
         except httpx.DecodingError as error:
             raise BackendError(f"metrics at {self.url}: the answer cannot be unpacked") from error

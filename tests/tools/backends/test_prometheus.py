@@ -197,6 +197,31 @@ def test_nobody_at_the_address_is_unreachable_and_names_it() -> None:
             query(url, "up", deadline_s=0.4)
 
 
+def test_while_nobody_listens_a_query_is_tried_once_until_one_is_answered(server: Server) -> None:
+    """An incident reads dozens: they must not wait for the deadline of each."""
+
+    async def ask() -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            port = closed.getsockname()[1]
+            async with PrometheusMetrics(f"http://127.0.0.1:{port}", deadline_s=2.0) as metrics:
+                began = time.monotonic()
+                with pytest.raises(Unreachable):
+                    await metrics.query(RATIO, ORIGIN_MS + 301_000)
+                assert time.monotonic() - began > 1.0, "at first it may be starting"
+                began = time.monotonic()
+                for _ in range(10):
+                    with pytest.raises(Unreachable):
+                        await metrics.query(RATIO, ORIGIN_MS + 301_000)
+                assert time.monotonic() - began < 5.0, "ten tries, not ten deadlines"
+                metrics._client.base_url = f"{server.url}/"  # now somebody listens
+                assert len(await metrics.query(RATIO, ORIGIN_MS + 301_000)) == 3
+                server.answers = [(503, b"")]
+                assert len(await metrics.query(RATIO, ORIGIN_MS + 301_000)) == 3, "tried again"
+
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind", "said"),
     [
