@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def main() -> int:
     parser.add_argument("--points", help=f"of {', '.join((*POINTS, *EXTRA))}")
     parser.add_argument("--databases", help=f"of {', '.join(DATABASES)}")
     parser.add_argument("--workers", help="of 1, 2")
+    parser.add_argument("--at-once", type=int, default=2, help="cells that are played together")
     parser.add_argument("--folder", type=Path, help="work here and keep everything")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -66,7 +68,7 @@ def main() -> int:
         print(f"only SQLite is tried: {INSTALL}", file=sys.stderr)
         databases = ("sqlite",)
     cells = cells_of(points, databases, _chosen(parser, given.workers, WORKERS))
-    report = run(cells, given.repeat, given.folder, say=not given.json)
+    report = run(cells, given.repeat, given.at_once, given.folder, say=not given.json)
     print(json.dumps(report, indent=2) if given.json else _summary(report))
     return 0 if report["holds"] else 1
 
@@ -91,8 +93,10 @@ def cells_of(
     )
 
 
-def run(cells: Sequence[Cell], repeat: int, folder: Path | None, *, say: bool) -> dict[str, Json]:
-    """Play every cell so many times; the report."""
+def run(
+    cells: Sequence[Cell], repeat: int, at_once: int, folder: Path | None, *, say: bool
+) -> dict[str, Json]:
+    """Play every cell so many times; the report. A cell mostly waits, so some are played at once."""
     began = time.monotonic()
     outcomes: list[Outcome] = []
     with (
@@ -102,11 +106,12 @@ def run(cells: Sequence[Cell], repeat: int, folder: Path | None, *, say: bool) -
         root = folder.resolve() if folder else Path(temporary)
         if say:
             print(_row("point", "database", "workers", "effects", "incident", "died after", "took"))
-        for number in range(repeat):
-            for cell in cells:
-                outcomes.append(_cell(root / f"{number + 1}-{cell.name}", cell, server))
+        wanted = [(root / f"{n + 1}-{cell.name}", cell) for n in range(repeat) for cell in cells]
+        with ThreadPoolExecutor(at_once) as pool:
+            for outcome in pool.map(lambda one: _cell(*one, server), wanted):
+                outcomes.append(outcome)
                 if say:
-                    print(_line(outcomes[-1]), flush=True)
+                    print(_line(outcome), flush=True)
     matrix = [o for o in outcomes if o.cell.point in POINTS]
     beside = [o for o in outcomes if o.cell.point not in POINTS]
     return {

@@ -36,7 +36,7 @@ LEDGER_ALONE = "ledger_alone"  # dies after the effect; engine and checkpoints a
 IN_THE_CALL = "in_the_call"  # dies while the target, which is slow, still works on the call
 DIES_AT = {LEDGER_ALONE: "after_effect"}
 LEASE_S = 4
-SLOW_S = 2.5
+SLOW_TARGET_S = 30.0  # it lets the call of the dead go on when it is called again
 POLL_S = 0.2
 PATIENCE_S = 60.0
 SHORTER = (
@@ -210,8 +210,7 @@ def play(root: Path, cell: Cell, url: str, wipe: Callable[[], None]) -> Outcome:
     outcome = Outcome(cell)
     began = time.monotonic()
     game = Play(root, cell, url, wipe)
-    slow_s = SLOW_S if cell.point == IN_THE_CALL else 0.0
-    with _target(root / "target", slow_s):
+    with _target(root / "target", SLOW_TARGET_S if cell.point == IN_THE_CALL else 0.0):
         try:
             game.start()
             _course(game, outcome, began)
@@ -280,10 +279,11 @@ def _judge(game: Play, outcome: Outcome) -> None:
 
 
 @contextmanager
-def _target(folder: Path, slow_s: float) -> Iterator[None]:
+def _target(folder: Path, patience_s: float) -> Iterator[None]:
     folder.mkdir()
+    program = str(HERE / "crash_target.py")
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "crash_target.py"), str(folder), "--slow-s", str(slow_s)],
+        [sys.executable, program, str(folder), "--patience-s", str(patience_s)],
         stdin=subprocess.PIPE,  # its lifeline
         stdout=subprocess.PIPE,
         text=True,

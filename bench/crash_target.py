@@ -1,12 +1,12 @@
 """The system that the crash matrix is played on: a process of its own with a log of its own.
 
-    python bench/crash_target.py FOLDER [--slow-s S]
+    python bench/crash_target.py FOLDER [--patience-s S]
 
 It speaks the lab's HTTP API in real time, so workers reach it as `lab:FOLDER`; behind the API is
 the small world of the graph tests: a minute of health is in its series when it comes up, and
 `orders` has had a bad deploy for a while. Each effect is one synced line of `effects.jsonl`, written
-before the answer. It outlives its callers: what a worker asked for in the moment it died still
-happens, `--slow-s` seconds later.
+before the answer. It outlives its callers: with `--patience-s` it works on the first call until it
+is called again, or for so long, and the first call's effect then comes before the second's.
 """
 
 from __future__ import annotations
@@ -52,11 +52,14 @@ class Shop:
     """The world, its own log, and who may read and act."""
 
     folder: Path
-    slow_s: float
+    patience_s: float
     read_token: str
     act_token: str
     toy: ToyWorld = field(default_factory=ToyWorld)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    calls: int = 0
+    called_again: threading.Event = field(default_factory=threading.Event)
+    first_is_over: threading.Event = field(default_factory=threading.Event)
 
     def open(self) -> None:
         """Let the past happen."""
@@ -75,8 +78,21 @@ class Shop:
             time.sleep(TICK_S)
 
     def roll_back(self, service: str, body: dict[str, Json]) -> WriteResult:
-        """Roll back if the version is the expected one, after the time that it takes here."""
-        time.sleep(self.slow_s)
+        """Roll back in its turn, if the version is then the expected one."""
+        with self.lock:
+            self.calls += 1
+            is_first = self.calls == 1
+        if is_first:
+            self.called_again.wait(self.patience_s)
+        else:
+            self.called_again.set()
+            self.first_is_over.wait()
+        try:
+            return self._roll_back(service, body)
+        finally:
+            self.first_is_over.set()
+
+    def _roll_back(self, service: str, body: dict[str, Json]) -> WriteResult:
         to_revision, mark = int(str(body["to_revision"])), str(body["mark"])
         with self.lock:
             done = asyncio.run(
@@ -219,22 +235,34 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the effects are the log."""
 
 
+class Server(ThreadingHTTPServer):
+    """Its callers die in the middle of a call."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say what went wrong, unless the caller is gone."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as it came
+
+
 def main() -> None:
     """Serve until the parent is gone."""
     follow_parent()
     parser = argparse.ArgumentParser(description="the target of the crash matrix")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--slow-s", type=float, default=0.0)
+    parser.add_argument("--patience-s", type=float, default=0.0)
     given = parser.parse_args()
-    shop = Shop(given.folder, given.slow_s, secrets.token_urlsafe(16), secrets.token_urlsafe(16))
+    tokens = {name: secrets.token_urlsafe(16) for name in ("read", "act")}
+    shop = Shop(given.folder, given.patience_s, tokens["read"], tokens["act"])
     shop.open()
     handler = type("ShopHandler", (Handler,), {"shop": shop})
-    with ThreadingHTTPServer((HOST, 0), handler) as server:
+    with Server((HOST, 0), handler) as server:
         url = f"http://{HOST}:{server.server_port}"
         connection = {"environment": "lab", "edge_url": url, "control_url": url, "store_url": url}
-        for name in ("read", "act"):
+        for name, token in tokens.items():
             connection[f"{name}_token_file"] = f"{name}.token"
-            (given.folder / f"{name}.token").write_text(getattr(shop, f"{name}_token"), "utf-8")
+            (given.folder / f"{name}.token").write_text(token, "utf-8")
         (given.folder / EFFECTS_LOG).touch()
         (given.folder / CONNECTION_FILE).write_text(json.dumps(connection), "utf-8")
         threading.Thread(target=shop.go_on, daemon=True).start()
