@@ -22,7 +22,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +96,7 @@ def cells_of(
 def run(
     cells: Sequence[Cell], repeat: int, at_once: int, folder: Path | None, *, say: bool
 ) -> dict[str, Json]:
-    """Play every cell so many times; the report. A cell mostly waits, so some are played at once."""
+    """Play every cell so many times; the report. A cell mostly waits: some are played at once."""
     began = time.monotonic()
     outcomes: list[Outcome] = []
     with (
@@ -133,8 +133,10 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, Json]:
 
 
 def _cell(root: Path, cell: Cell, server: Server | None) -> Outcome:
-    if cell.database == "sqlite" or server is None:
+    if cell.database == "sqlite":
         return play(root, cell, "", lambda: wipe_files(root / "a" / "data"))
+    if server is None:
+        raise RuntimeError(INSTALL)
     name = server.database("ready")
     return play(root, cell, server.url(name), lambda: _wipe(server, name))
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ DIES_AT = {LEDGER_ALONE: "after_effect"}
 LEASE_S = 4
 SLOW_TARGET_S = 30.0  # it lets the call of the dead go on when it is called again
 POLL_S = 0.2
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0  # far more than a busy machine needs
 SHORTER = (
     ("targets", "60s/10s@4", "60s/4s@4"),
     ("targets", '"15s"', '"3s"'),
@@ -69,6 +70,7 @@ class Outcome:
     incident: str = ""
     intents: str = ""
     records: int = 0
+    refused: int = 0
     death_s: float = 0.0
     took_s: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -86,6 +88,7 @@ class Outcome:
             "incident": self.incident,
             "intents": self.intents,
             "evidence_records": self.records,
+            "refused_while_the_first_lived": self.refused,
             "death_s": round(self.death_s, 1),
             "took_s": round(self.took_s, 1),
             "problems": list(self.problems),
@@ -93,30 +96,39 @@ class Outcome:
 
 
 class Play:
-    """The processes of one cell. `place` is the ledger's file or URL; `wipe` deletes engine and
-    checkpoints of a database.
+    """The processes of one cell. `url`: its PostgreSQL database, empty for SQLite. `wipe` deletes
+    the engine and the checkpoints.
     """
 
     def __init__(self, root: Path, cell: Cell, url: str, wipe: Callable[[], None]) -> None:
         self.root, self.cell, self.url, self._wipe = root, cell, url, wipe
         self.note = root / "died"
         self.copy = _operations(root)
-        self.workers: list[Duty] = []
+        names = ("a", "b")[: cell.workers]
+        self.workers = [self._duty(name) for name in names]
+        self.refused = 0  # how often the second worker on SQLite was told to wait
         self._standby: threading.Thread | None = None
         self._is_over = threading.Event()
 
     @property
     def place(self) -> Path | str:
+        """Where the ledger is."""
         return self.url or self.root / "a" / "data" / "ledger.db"
 
-    def duty(self, name: str) -> Duty:
+    @property
+    def may_vote(self) -> bool:
+        """Whether it is time: the death that comes first is over, and who waits was refused."""
+        if self.note.exists():
+            return True
+        return self.cell.point != "approval_wait" and (self._standby is None or self.refused > 0)
+
+    def _duty(self, name: str) -> Duty:
         """A worker that dies at the cell's point if nobody did before."""
-        is_shared = bool(self.url)
-        folder = self.root / (name if is_shared else "a")
+        folder = self.root / (name if self.url else "a")
         folder.mkdir(exist_ok=True)
         point = DIES_AT.get(self.cell.point, self.cell.point)
         arguments = ("run", "--port", "0", "--json")
-        if is_shared:
+        if self.url:
             arguments = ("worker", "--db", self.url, "--worker-id", name, "--port", "0", "--json")
         return Duty(
             folder,
@@ -128,21 +140,19 @@ class Play:
 
     def start(self) -> None:
         """All workers; on SQLite the second one is refused until the first is dead."""
-        self.workers.append(self.duty("a"))
-        if self.cell.workers == 2:
-            self.workers.append(self.duty("b"))
-        starting = self.workers if self.url else self.workers[:1]
-        threads = [threading.Thread(target=one.start) for one in starting]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for one in starting:
-            if not one.url:
-                raise LabError(f"a worker did not start: {_errors_of(one)}")
-        if self.cell.workers == 2 and not self.url:
-            self._standby = threading.Thread(target=self._stand_by, args=(self.workers[1],))
+        now = self.workers if self.url else self.workers[:1]
+        with ThreadPoolExecutor(len(now)) as pool:
+            list(pool.map(self._start, now))
+        for second in self.workers[len(now) :]:
+            self._standby = threading.Thread(target=self._stand_by, args=(second,))
             self._standby.start()
+
+    def _start(self, one: Duty) -> None:
+        try:
+            one.start()
+        except LabError:
+            if not _was_killed(one):  # it may reach its point before it has said that it is ready
+                raise
 
     def _stand_by(self, second: Duty) -> None:
         """Try to take over until it can."""
@@ -151,17 +161,16 @@ class Play:
                 second.start()
                 return
             except LabError:
+                self.refused += 1
                 self._is_over.wait(0.5)
 
     def living(self) -> list[Duty]:
+        """The workers that serve."""
         return [w for w in self.workers if w.url and w.process and w.process.poll() is None]
 
     def dead(self) -> list[Duty]:
-        return [
-            w
-            for w in self.workers
-            if w.url and w.process and w.process.poll() not in (None, 0) and not w.kills
-        ]
+        """Those that were killed and are not buried."""
+        return [w for w in self.workers if _was_killed(w) and not w.kills]
 
     def bury(self, dead: Duty) -> None:
         """A worker died: let its successor begin."""
@@ -233,7 +242,7 @@ def _course(game: Play, outcome: Outcome, began: float) -> None:
         for one in game.dead():
             outcome.death_s = time.monotonic() - began
             game.bury(one)
-        if game.cell.point != "approval_wait" or outcome.death_s:
+        if game.may_vote:
             game.vote()
         time.sleep(POLL_S)
 
@@ -265,6 +274,7 @@ def _judge(game: Play, outcome: Outcome) -> None:
     outcome.incident = ", ".join(i.state for i in found)
     outcome.intents = ", ".join(i.state.value for i in acts)
     outcome.records = chain.records
+    outcome.refused = game.refused
     if [i.state for i in found] != ["resolved"]:
         problems.append(f"incidents: {outcome.incident or 'none'}; expected one, resolved")
     if outcome.intents != "done" or [i.action_id for i in acts] != marks:
@@ -315,6 +325,10 @@ def wipe_files(data: Path) -> None:
     for name in ("engine.db", "checkpoints.db"):
         for path in data.glob(f"{name}*"):
             path.unlink()
+
+
+def _was_killed(one: Duty) -> bool:
+    return one.process is not None and one.process.poll() == -signal.SIGKILL
 
 
 def _errors_of(one: Duty) -> str:

@@ -4,8 +4,8 @@
 
 It speaks the lab's HTTP API in real time, so workers reach it as `lab:FOLDER`; behind the API is
 the small world of the graph tests: a minute of health is in its series when it comes up, and
-`orders` has had a bad deploy for a while. Each effect is one synced line of `effects.jsonl`, written
-before the answer. It outlives its callers: with `--patience-s` it works on the first call until it
+`orders` has had a bad deploy for a while. Each effect is one synced line of `effects.jsonl`,
+written before the answer. It outlives its callers: with `--patience-s` it works on the first call until it
 is called again, or for so long, and the first call's effect then comes before the second's.
 """
 
@@ -177,14 +177,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     shop: Shop
 
-    def do_GET(self) -> None:  # noqa: N802  (the library's name)
+    def do_GET(self) -> None:
         """A read."""
         if not self._is_held_by(self.shop.read_token):
             return
         path, _, query = self.path.partition("?")
         self._read(path, dict(parse_qsl(query)))
 
-    def do_POST(self) -> None:  # noqa: N802  (the library's name)
+    def do_POST(self) -> None:
         """A long query, or a write."""
         length = int(self.headers.get("content-length", "0"))
         body = self.rfile.read(length).decode()

@@ -65,6 +65,7 @@ class Duty:
             )
         line = self.process.stdout.readline() if self.process.stdout is not None else ""
         if not line:
+            self.process.communicate()
             told = (self.root / "duty.err").read_text("utf-8").strip()[-2000:]
             raise LabError(f"`loop4 run` did not come up: {told}")
         self.url = str(json.loads(line)["url"])
