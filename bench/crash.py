@@ -22,10 +22,11 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -46,7 +47,7 @@ DATABASES = ("sqlite", "postgresql")
 WORKERS = ("1", "2")
 EXTRA = (LEDGER_ALONE, IN_THE_CALL)
 WIPE = "DROP SCHEMA dbos, loop4_graph CASCADE"
-WIDTHS = (16, 12, 9, 9, 10, 11, 9, 8)
+WIDTH = 16
 
 
 def main() -> int:
@@ -66,10 +67,11 @@ def main() -> int:
         if given.databases:
             parser.error(INSTALL)
         print(f"only SQLite is tried: {INSTALL}", file=sys.stderr)
-        databases = ("sqlite",)
+        databases = ["sqlite"]
     cells = cells_of(points, databases, _chosen(parser, given.workers, WORKERS))
     report = run(cells, given.repeat, given.at_once, given.folder, say=not given.json)
-    print(json.dumps(report, indent=2) if given.json else _summary(report))
+    if given.json:
+        print(json.dumps(report, indent=2))
     return 0 if report["holds"] else 1
 
 
@@ -108,17 +110,24 @@ def run(
             print(_row("point", "database", "workers", "effects", "incident", "died after", "took"))
         wanted = [(root / f"{n + 1}-{cell.name}", cell) for n in range(repeat) for cell in cells]
         with ThreadPoolExecutor(at_once) as pool:
-            for outcome in pool.map(lambda one: _cell(*one, server), wanted):
+            for outcome in pool.map(lambda one: _cell(one[0], one[1], server), wanted):
                 outcomes.append(outcome)
                 if say:
                     print(_line(outcome), flush=True)
+    report = _report(outcomes, time.monotonic() - began)
+    if say:
+        print(_summary(report, outcomes))
+    return report
+
+
+def _report(outcomes: Sequence[Outcome], took_s: float) -> dict[str, Json]:
     matrix = [o for o in outcomes if o.cell.point in POINTS]
     beside = [o for o in outcomes if o.cell.point not in POINTS]
     return {
         **_counts(matrix),
-        "beside": {**_counts(beside)},
+        "beside": _counts(beside),
         "holds": all(o.is_exactly_one for o in outcomes),
-        "took_s": round(time.monotonic() - began, 1),
+        "took_s": round(took_s, 1),
         "rows": [o.to_json() for o in outcomes],
     }
 
@@ -163,7 +172,7 @@ def _server(*, needed: bool) -> Iterator[Server | None]:
 
 
 def _row(*words: str) -> str:
-    return "".join(word.ljust(width) for word, width in zip(words, WIDTHS, strict=False)).rstrip()
+    return "".join(word.ljust(WIDTH) for word in words).rstrip()
 
 
 def _line(outcome: Outcome) -> str:
@@ -180,12 +189,27 @@ def _line(outcome: Outcome) -> str:
     return told if outcome.is_exactly_one else f"{told}  WRONG: {'; '.join(outcome.problems)}"
 
 
-def _summary(report: dict[str, Json]) -> str:
-    return (
+def _summary(report: Mapping[str, Json], outcomes: Sequence[Outcome]) -> str:
+    """How many of each cell's repetitions hold, and the sums."""
+    columns = sorted({(o.cell.database, o.cell.workers) for o in outcomes}, reverse=True)
+    lines = ["", _row("held of tried", *(f"{name} {count}" for name, count in columns))]
+    for point in dict.fromkeys(o.cell.point for o in outcomes):
+        held = []
+        for column in columns:
+            of = [
+                o
+                for o in outcomes
+                if o.cell.point == point and (o.cell.database, o.cell.workers) == column
+            ]
+            held.append(f"{sum(o.is_exactly_one for o in of)} of {len(of)}" if of else "-")
+        lines.append(_row(point, *held))
+    beside = cast("Mapping[str, Json]", report["beside"])
+    lines.append(
         f"{report['exactly_one']} of {report['cells']} cells with exactly one effect, "
-        f"{report['lost']} lost, {report['doubled']} doubled; "
-        f"{report['took_s']} s"
+        f"{report['lost']} lost, {report['doubled']} doubled; beside the matrix "
+        f"{beside['exactly_one']} of {beside['cells']}; {report['took_s']} s"
     )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

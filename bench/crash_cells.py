@@ -127,14 +127,12 @@ class Play:
         folder = self.root / (name if self.url else "a")
         folder.mkdir(exist_ok=True)
         point = DIES_AT.get(self.cell.point, self.cell.point)
-        arguments = ("run", "--port", "0", "--json")
-        if self.url:
-            arguments = ("worker", "--db", self.url, "--worker-id", name, "--port", "0", "--json")
+        command = ("worker", "--db", self.url, "--worker-id", name) if self.url else ("run",)
         return Duty(
             folder,
             self.copy.root,
             f"lab:{self.root / 'target'}",
-            arguments=arguments,
+            arguments=(*command, "--port", "0", "--json"),
             program=(str(HERE / "crash_worker.py"), point, str(self.note)),
         )
 
@@ -155,14 +153,15 @@ class Play:
                 raise
 
     def _stand_by(self, second: Duty) -> None:
-        """Try to take over until it can."""
+        """Try to take over: at once, which is refused, and again when the first is dead."""
         while not self._is_over.is_set():
             try:
                 second.start()
                 return
             except LabError:
                 self.refused += 1
-                self._is_over.wait(0.5)
+            while not self.note.exists() and not self._is_over.wait(POLL_S):
+                pass
 
     def living(self) -> list[Duty]:
         """The workers that serve."""

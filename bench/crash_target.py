@@ -5,8 +5,9 @@
 It speaks the lab's HTTP API in real time, so workers reach it as `lab:FOLDER`; behind the API is
 the small world of the graph tests: a minute of health is in its series when it comes up, and
 `orders` has had a bad deploy for a while. Each effect is one synced line of `effects.jsonl`,
-written before the answer. It outlives its callers: with `--patience-s` it works on the first call until it
-is called again, or for so long, and the first call's effect then comes before the second's.
+written before the answer. It outlives its callers: with `--patience-s` it works on the first call
+until it is called again, or for so long, and the first call's effect then comes before the
+second's.
 """
 
 from __future__ import annotations
