@@ -1,223 +1,215 @@
-"""kill -9 at each point of no return, on the real lab: after `loop4 resume` exactly one effect,
-and a whole chain.
+"""kill -9 at each point of no return, on both databases, with one worker and with two.
 
-    python bench/crash.py [--points a,b] [--repeat N] [--json]
+    python bench/crash.py [--repeat N] [--points a,b] [--databases sqlite,postgresql]
+                          [--workers 1,2] [--folder DIR] [--json]
 
-Each cell: a bad deploy in a running lab; a process of ours drives the fleet and kills itself at the
-named point; the vote (`loop4 approvals approve`) and the recovery (`loop4 resume`) are the real
-command line, in new processes. The effect is counted by the orchestrator's own log.
+Each cell is one incident of its own: the workers are real processes of the real command line
+(`loop4 run`, `loop4 worker`) over the real engine, the vote comes over HTTP, and one process is
+killed with SIGKILL at the point. One worker: it is started again. Two on PostgreSQL: the other goes
+on. Two on SQLite: the second, which was refused while the first lived, takes over. The effect is
+counted in the log of the target, which is a process that outlives them all. A cell holds with
+exactly one effect, the incident resolved, nothing left open and a whole chain of evidence.
+
+Beside the matrix: `ledger_alone` also deletes the engine's and the checkpoints' databases in the
+middle of the incident; in `in_the_call` the worker dies while the target still works on its call.
+Without --databases PostgreSQL is left out where its server is not installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
-from loop4.domain import Json
-from loop4.graphs.patrol import Patrol
-from loop4.graphs.session import Session, open_session
-from loop4.lab.faults import Profile, Target
-from loop4.lab.folder import OperationsCopy, make_operations
-from loop4.lab.lab import Lab
-from loop4.ledger import approvals, incidents, intents, runs
-from loop4.ledger.ledger import Ledger
-from loop4.tools.backends.worlds import connected
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-POINTS = (
-    "before_intent",
-    "after_intent",
-    "after_effect",
-    "after_outcome",
-    "approval_wait",
-    "wake_at",
+from bench.crash_cells import (  # noqa: E402
+    IN_THE_CALL,
+    LEDGER_ALONE,
+    POINTS,
+    Cell,
+    Outcome,
+    play,
+    wipe_files,
 )
-SERVICE = "orders"
-FAULT = "KeyError: 'currency'"
-STEP_S = 90.0
-WARM_UP_S = 15.0
+from loop4.domain import Json  # noqa: E402
+from tests.postgresql import INSTALL, Server, binaries, prepare, remove  # noqa: E402
+
+DATABASES = ("sqlite", "postgresql")
+WORKERS = ("1", "2")
+EXTRA = (LEDGER_ALONE, IN_THE_CALL)
+WIPE = "DROP SCHEMA dbos, loop4_graph CASCADE"
+WIDTH = 16
 
 
 def main() -> int:
-    """Run the matrix; 0 when every cell has exactly one effect."""
+    """Play the matrix; 0 when every cell has exactly one effect and nothing is lost."""
     parser = argparse.ArgumentParser(description="kill -9 at each point of no return")
-    parser.add_argument("--points", default=",".join(POINTS))
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--points", help=f"of {', '.join((*POINTS, *EXTRA))}")
+    parser.add_argument("--databases", help=f"of {', '.join(DATABASES)}")
+    parser.add_argument("--workers", help="of 1, 2")
+    parser.add_argument("--at-once", type=int, default=2, help="cells that are played together")
+    parser.add_argument("--folder", type=Path, help="work here and keep everything")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--drive", nargs=4, metavar=("POINT", "LAB", "OPERATIONS", "DATA"))
     given = parser.parse_args()
-    if given.drive:
-        asyncio.run(_drive(*given.drive))
-        return 0
-    cells = []
-    with tempfile.TemporaryDirectory(prefix="loop4-crash-") as folder:
-        root = Path(folder)
-        copy = make_operations(root / "operations")
-        with Lab.start(root / "lab", 1) as lab:
-            time.sleep(WARM_UP_S)  # known-good needs a healthy past
-            for number in range(given.repeat):
-                for point in given.points.split(","):
-                    cells.append(_cell(lab, copy, root / f"data-{point}-{number}", point))
-                    if not given.json:
-                        print(_line(cells[-1]), flush=True)
-    body: dict[str, Json] = {
-        "cells": cells,
-        "exactly_one": sum(c["effects"] == 1 and not c["problems"] for c in cells),
-        "lost": sum(c["effects"] == 0 for c in cells),
-        "doubled": sum(isinstance(c["effects"], int) and c["effects"] > 1 for c in cells),
-    }
-    print(json.dumps(body, indent=2) if given.json else _summary(body))
-    return 0 if body["exactly_one"] == len(cells) else 1
+    points = _chosen(parser, given.points, (*POINTS, *EXTRA))
+    databases = _chosen(parser, given.databases, DATABASES)
+    if "postgresql" in databases and binaries() is None:
+        if given.databases:
+            parser.error(INSTALL)
+        print(f"only SQLite is tried: {INSTALL}", file=sys.stderr)
+        databases = ["sqlite"]
+    cells = cells_of(points, databases, _chosen(parser, given.workers, WORKERS))
+    report = run(cells, given.repeat, given.at_once, given.folder, say=not given.json)
+    if given.json:
+        print(json.dumps(report, indent=2))
+    return 0 if report["holds"] else 1
 
 
-def _cell(lab: Lab, copy: OperationsCopy, data: Path, point: str) -> dict[str, Json]:
-    """One bad deploy, one kill, one recovery."""
-    revision = lab.deploy(SERVICE, weight_bp=5000)["to_revision"]
-    lab.begin_fault(Target(SERVICE, int(str(revision))), Profile(error_bp=6000, exception=FAULT))
-    before = _marks(lab)
-    problems = []
-    kills = 0
-    # the first process runs until a person is asked (or dies there), the second after the vote
-    kills += _killed(_process(point, lab, copy, data))
-    voted = _command("approvals", "approve", _pending(data), data=data, copy=copy, lab=lab)
-    if voted.returncode:
-        problems.append(f"the vote failed: {voted.stderr.strip()}")
-    if point != "approval_wait":
-        kills += _killed(_process(point, lab, copy, data))
-    if kills != 1:
-        problems.append(f"{kills} processes were killed, expected 1")
-    resumed = _command("resume", "--wait", "60", data=data, copy=copy, lab=lab)
-    if resumed.returncode:
-        problems.append(f"resume failed: {resumed.stderr.strip()}")
-    verified = _command("evidence", "verify", data=data, copy=copy, lab=lab)
-    if verified.returncode:
-        problems.append(f"the chain does not verify: {verified.stderr.strip()}")
-    state = _state(data)
-    if state != "resolved":
-        problems.append(f"the incident is {state}, expected resolved")
-    effects = len(_marks(lab)) - len(before)
-    return {"point": point, "effects": effects, "state": state, "problems": list(problems)}
+def _chosen(parser: argparse.ArgumentParser, text: str | None, known: Sequence[str]) -> list[str]:
+    names = text.split(",") if text else list(known)
+    for name in names:
+        if name not in known:
+            parser.error(f"{name!r} is not known; expected {', '.join(known)}")
+    return names
 
 
-def _process(
-    point: str, lab: Lab, copy: OperationsCopy, data: Path
-) -> subprocess.CompletedProcess[str]:
-    """Drive the fleet in a process of its own until it pauses, ends or dies at the point."""
-    return subprocess.run(
-        [
-            sys.executable,
-            __file__,
-            "--drive",
-            point,
-            str(lab.connection),
-            str(copy.root),
-            str(data),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=STEP_S,
-        check=False,
+def cells_of(
+    points: Sequence[str], databases: Sequence[str], workers: Sequence[str]
+) -> tuple[Cell, ...]:
+    """The cells in reading order; the rows beside the matrix need no second worker."""
+    return tuple(
+        Cell(point, database, int(count))
+        for point in points
+        for database in databases
+        for count in (workers if point in POINTS else workers[:1])
     )
 
 
-def _killed(process: subprocess.CompletedProcess[str]) -> int:
-    if process.returncode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"the driving process failed: {process.stderr}")
-    return int(process.returncode == -signal.SIGKILL)
-
-
-def _command(
-    *words: str, data: Path, copy: OperationsCopy, lab: Lab
-) -> subprocess.CompletedProcess[str]:
-    """The real command line."""
-    program = "import sys; from loop4.cli.main import main; sys.exit(main())"
-    return subprocess.run(
-        [sys.executable, "-c", program, *words],
-        env={
-            **os.environ,
-            "LOOP4_DATA": str(data),
-            "LOOP4_OPERATIONS": str(copy.root),
-            "LOOP4_WORLD": f"lab:{lab.connection}",
-            "LOOP4_TOKEN": copy.token,
-        },
-        capture_output=True,
-        text=True,
-        timeout=STEP_S,
-        check=False,
-    )
-
-
-async def _drive(point: str, lab: str, operations: str, data: str) -> None:
-    """The process that dies: beats until a person is asked, or until the point is passed."""
-
-    def passing(name: str) -> None:
-        if name == point:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    async with (
-        connected(f"lab:{lab}", "") as handles,
-        open_session(
-            data=Path(data),
-            operations=Path(operations),
-            world=handles.world,
-            writer=handles.writer,
-            passing=passing,
-        ) as session,
+def run(
+    cells: Sequence[Cell], repeat: int, at_once: int, folder: Path | None, *, say: bool
+) -> dict[str, Json]:
+    """Play every cell so many times; the report. A cell mostly waits: some are played at once."""
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="loop4-crash-") as temporary,
+        _server(needed=any(c.database == "postgresql" for c in cells)) as server,
     ):
-        patrol = Patrol(session.fleet, session.runner)
-        passing(await _pause(session, patrol))
+        root = folder.resolve() if folder else Path(temporary)
+        if say:
+            print(_row("point", "database", "workers", "effects", "incident", "died after", "took"))
+        wanted = [(root / f"{n + 1}-{cell.name}", cell) for n in range(repeat) for cell in cells]
+        with ThreadPoolExecutor(at_once) as pool:
+            for outcome in pool.map(lambda one: _cell(one[0], one[1], server), wanted):
+                outcomes.append(outcome)
+                if say:
+                    print(_line(outcome), flush=True)
+    report = _report(outcomes, time.monotonic() - began)
+    if say:
+        print(_summary(report, outcomes))
+    return report
 
 
-async def _pause(session: Session, patrol: Patrol) -> str:
-    """Beat until a person is asked, or an act is done and its proof awaited; which of the two."""
-    while True:
-        await patrol.beat()
-        with session.ledger.read() as tx:
-            states = {r.state for r in runs.list_open(tx)}
-            has_acted = any(i.tool == "deployments.roll_back" for i in intents.list_all(tx))
-        if runs.RunState.WAITING_APPROVAL in states:
-            return "approval_wait"
-        if runs.RunState.SLEEPING in states and has_acted:
-            return "wake_at"
-        await asyncio.sleep(1.0)
+def _report(outcomes: Sequence[Outcome], took_s: float) -> dict[str, Json]:
+    matrix = [o for o in outcomes if o.cell.point in POINTS]
+    beside = [o for o in outcomes if o.cell.point not in POINTS]
+    return {
+        **_counts(matrix),
+        "beside": _counts(beside),
+        "holds": all(o.is_exactly_one for o in outcomes),
+        "took_s": round(took_s, 1),
+        "rows": [o.to_json() for o in outcomes],
+    }
 
 
-def _pending(data: Path) -> str:
-    with Ledger.open(data / "ledger.db", read_only=True) as ledger, ledger.read() as tx:
-        return next(r.approval.approval_id for r in approvals.pending(tx))
+def _counts(outcomes: Sequence[Outcome]) -> dict[str, Json]:
+    return {
+        "cells": len(outcomes),
+        "exactly_one": sum(o.is_exactly_one for o in outcomes),
+        "lost": sum(o.effects < 1 for o in outcomes),
+        "doubled": sum(o.effects > 1 for o in outcomes),
+    }
 
 
-def _state(data: Path) -> str:
-    with Ledger.open(data / "ledger.db", read_only=True) as ledger, ledger.read() as tx:
-        return incidents.list_all(tx)[0].state
+def _cell(root: Path, cell: Cell, server: Server | None) -> Outcome:
+    if cell.database == "sqlite":
+        return play(root, cell, "", lambda: wipe_files(root / "a" / "data"))
+    if server is None:
+        raise RuntimeError(INSTALL)
+    name = server.database("ready")
+    return play(root, cell, server.url(name), lambda: _wipe(server, name))
 
 
-def _marks(lab: Lab) -> list[str]:
-    """The marks in the orchestrator's log, one for each effect of the fleet."""
-    lines = lab.effects_log.read_text(encoding="utf-8").splitlines()
-    return [mark for mark in (json.loads(line)["mark"] for line in lines) if mark]
+def _wipe(server: Server, name: str) -> None:
+    server.sql(WIPE, name)
 
 
-def _line(cell: Mapping[str, Json]) -> str:
-    word = "ok" if cell["effects"] == 1 and not cell["problems"] else f"WRONG {cell['problems']}"
-    return f"{cell['point']:<16}effects {cell['effects']}  {cell['state']:<10}{word}"
+@contextmanager
+def _server(*, needed: bool) -> Iterator[Server | None]:
+    """A throw-away server with empty tables to copy from."""
+    folder = binaries()
+    if not needed or folder is None:
+        yield None
+        return
+    server = Server(Path(tempfile.mkdtemp(prefix="loop4-pg-")), folder)
+    server.make()
+    try:
+        server.start()
+        prepare(server)
+        yield server
+    finally:
+        remove(server)
 
 
-def _summary(body: Mapping[str, Json]) -> str:
-    cells = body["cells"]
-    total = len(cells) if isinstance(cells, list) else 0
-    return (
-        f"{body['exactly_one']} of {total} with exactly one effect, "
-        f"{body['lost']} lost, {body['doubled']} doubled"
+def _row(*words: str) -> str:
+    return "".join(word.ljust(WIDTH) for word in words).rstrip()
+
+
+def _line(outcome: Outcome) -> str:
+    cell = outcome.cell
+    told = _row(
+        cell.point,
+        cell.database,
+        str(cell.workers),
+        str(outcome.effects),
+        outcome.incident,
+        f"{outcome.death_s:.1f} s",
+        f"{outcome.took_s:.1f} s",
     )
+    return told if outcome.is_exactly_one else f"{told}  WRONG: {'; '.join(outcome.problems)}"
+
+
+def _summary(report: Mapping[str, Json], outcomes: Sequence[Outcome]) -> str:
+    """How many of each cell's repetitions hold, and the sums."""
+    columns = sorted({(o.cell.database, o.cell.workers) for o in outcomes}, reverse=True)
+    lines = ["", _row("held of tried", *(f"{name} {count}" for name, count in columns))]
+    for point in dict.fromkeys(o.cell.point for o in outcomes):
+        held = []
+        for column in columns:
+            of = [
+                o
+                for o in outcomes
+                if o.cell.point == point and (o.cell.database, o.cell.workers) == column
+            ]
+            held.append(f"{sum(o.is_exactly_one for o in of)} of {len(of)}" if of else "-")
+        lines.append(_row(point, *held))
+    beside = cast("Mapping[str, Json]", report["beside"])
+    lines.append(
+        f"{report['exactly_one']} of {report['cells']} cells with exactly one effect, "
+        f"{report['lost']} lost, {report['doubled']} doubled; beside the matrix "
+        f"{beside['exactly_one']} of {beside['cells']}; {report['took_s']} s"
+    )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

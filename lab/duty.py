@@ -33,13 +33,17 @@ def clients_file(operations: Path) -> str:
 
 @dataclass(slots=True)
 class Duty:
-    """The process, over `root`/data and an operations folder."""
+    """The process, over `root`/data and an operations folder.
+
+    `program` is what the interpreter is given to run the command line.
+    """
 
     root: Path
     operations: Path
     world: str = ""
     metrics_url: str = ""
     arguments: tuple[str, ...] = ("run", "--port", "0", "--json")
+    program: tuple[str, ...] = ("-m", "loop4.cli.main")
     url: str = ""
     kills: int = 0
     starts_s: list[float] = field(default_factory=list)
@@ -53,7 +57,7 @@ class Duty:
             environ["LOOP4_WORLD"] = self.world
         if self.metrics_url:
             environ["LOOP4_METRICS_URL"] = self.metrics_url
-        command = [sys.executable, "-m", "loop4.cli.main", *self.arguments]
+        command = [sys.executable, *self.program, *self.arguments]
         command += ["--data", str(self.root / "data"), "--operations", str(self.operations)]
         with (self.root / "duty.err").open("a", encoding="utf-8") as errors:
             self.process = subprocess.Popen(  # noqa: S603  (this very interpreter)
@@ -61,6 +65,7 @@ class Duty:
             )
         line = self.process.stdout.readline() if self.process.stdout is not None else ""
         if not line:
+            self.process.communicate()
             told = (self.root / "duty.err").read_text("utf-8").strip()[-2000:]
             raise LabError(f"`loop4 run` did not come up: {told}")
         self.url = str(json.loads(line)["url"])

@@ -39,21 +39,28 @@ async def probe_workload(hands: Hands, action: Action) -> Probe:
     state.
     """
     workload = await read_workload(hands, action.service)
+    return Probe(True, _is_marked(workload, action), target_revision(workload))
+
+
+def _is_marked(workload: Workload, action: Action) -> bool:
     marks = {workload.mark, *(i.mark for i in workload.instances if i.instance == action.target)}
-    return Probe(True, action.action_id in marks, target_revision(workload))
+    return action.action_id in marks
 
 
 async def change(hands: Hands, action: Action, write: Write, *, done: str, was: str) -> Outcome:
     """Make one write, compare-and-set on a fresh resource version, unless what was judged is gone.
 
     `write` gets the writer and the expected version. A conflict of status alone is tried again on
-    fresh state; a changed specification is a failure, with nothing done. `done` and `was` say what
-    happened when the write changed something, and when it was so already.
+    fresh state; a changed specification is a failure, with nothing done, unless our own mark is on
+    it: then a call of this very action, sent before a crash, arrived late, and it is done. `done`
+    and `was` say what happened when the write changed something, and when it was so already.
     """
     if hands.workloads is None:
         raise Unreachable("no orchestrator is configured for writes")
     for _ in range(ATTEMPTS):
         workload = await read_workload(hands, action.service)
+        if _is_marked(workload, action):
+            return Outcome(IntentState.DONE, f"{action.target}: our mark is on the target")
         if target_revision(workload) != action.target_revision:
             return Outcome(IntentState.FAILED, f"{action.service} changed since it was judged")
         try:

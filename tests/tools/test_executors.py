@@ -43,8 +43,20 @@ class Stubborn(ToyWorld):
 
 
 @dataclass
+class Late(ToyWorld):
+    """Was called for the same action before, by a process that died: that call lands first."""
+
+    async def roll_back(
+        self, service: str, to_revision: int, *, expected: str, mark: str
+    ) -> WriteResult:
+        if not self.rolled_back:
+            await super().roll_back(service, to_revision, expected=expected, mark=mark)
+        return await super().roll_back(service, to_revision, expected=expected, mark=mark)
+
+
+@dataclass
 class Bench:
-    toy: Stubborn
+    toy: ToyWorld
     office: PermitOffice
     executors: Executors
 
@@ -72,13 +84,17 @@ class Bench:
         return self.office.issue(action, ALLOW, self.now_ms, 60_000)
 
 
-@pytest.fixture
-def bench() -> Bench:
-    toy, office = Stubborn(), PermitOffice()
+def bench_on(toy: ToyWorld) -> Bench:
+    office = PermitOffice()
     toy.run(10)
     toy.deploy()
     toy.run(5)
     return Bench(toy, office, Executors(Hands(toy, toy), office, ALLOW.policy_version))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return bench_on(ToyWorld())
 
 
 def test_a_permitted_action_runs_and_says_what_it_changed(bench: Bench) -> None:
@@ -158,21 +174,32 @@ def test_a_declared_tool_without_an_executor_is_refused(bench: Bench) -> None:
     ids=["no answer", "a refusal", "conflicts without end"],
 )
 def test_what_the_target_answers_becomes_an_outcome(
-    bench: Bench, errors: list[BackendError], state: IntentState
+    errors: list[BackendError], state: IntentState
 ) -> None:
-    bench.toy.errors = list(errors)
+    bench = bench_on(Stubborn(errors=list(errors)))
     action = bench.action()
     outcome = run(bench.executors.execute(bench.permit(action), action, now_ms=bench.now_ms))
     assert outcome.state is state
     assert bench.toy.effects == []
 
 
-def test_a_conflict_of_status_alone_is_tried_again_on_fresh_state(bench: Bench) -> None:
-    bench.toy.errors = [Conflict("status")] * 2
+def test_a_conflict_of_status_alone_is_tried_again_on_fresh_state() -> None:
+    bench = bench_on(Stubborn(errors=[Conflict("status")] * 2))
     action = bench.action()
     outcome = run(bench.executors.execute(bench.permit(action), action, now_ms=bench.now_ms))
     assert outcome.state is IntentState.DONE
     assert bench.toy.effects == ["roll_back orders 41"]
+
+
+def test_a_call_that_finds_the_late_effect_of_an_earlier_one_is_done() -> None:
+    late = bench_on(Late())
+    action = late.action()
+    outcome = run(late.executors.execute(late.permit(action), action, now_ms=late.now_ms))
+    assert (outcome.state, outcome.detail) == (
+        IntentState.DONE,
+        "orders: our mark is on the target",
+    )
+    assert late.toy.effects == ["roll_back orders 41"]
 
 
 def test_a_target_that_is_no_longer_what_was_judged_is_left_alone(bench: Bench) -> None:
