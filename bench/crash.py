@@ -32,8 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.crash_cells import (  # noqa: E402
-    IN_THE_CALL,
-    LEDGER_ALONE,
+    BESIDE,
     POINTS,
     Cell,
     Outcome,
@@ -45,7 +44,6 @@ from tests.postgresql import INSTALL, Server, binaries, prepare, remove  # noqa:
 
 DATABASES = ("sqlite", "postgresql")
 WORKERS = ("1", "2")
-EXTRA = (LEDGER_ALONE, IN_THE_CALL)
 WIPE = "DROP SCHEMA dbos, loop4_graph CASCADE"
 WIDTH = 16
 
@@ -54,14 +52,14 @@ def main() -> int:
     """Play the matrix; 0 when every cell has exactly one effect and nothing is lost."""
     parser = argparse.ArgumentParser(description="kill -9 at each point of no return")
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--points", help=f"of {', '.join((*POINTS, *EXTRA))}")
+    parser.add_argument("--points", help=f"of {', '.join((*POINTS, *BESIDE))}")
     parser.add_argument("--databases", help=f"of {', '.join(DATABASES)}")
     parser.add_argument("--workers", help="of 1, 2")
     parser.add_argument("--at-once", type=int, default=2, help="cells that are played together")
     parser.add_argument("--folder", type=Path, help="work here and keep everything")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    points = _chosen(parser, given.points, (*POINTS, *EXTRA))
+    points = _chosen(parser, given.points, (*POINTS, *BESIDE))
     databases = _chosen(parser, given.databases, DATABASES)
     if "postgresql" in databases and binaries() is None:
         if given.databases:
@@ -136,7 +134,7 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, Json]:
     return {
         "cells": len(outcomes),
         "exactly_one": sum(o.is_exactly_one for o in outcomes),
-        "lost": sum(o.effects < 1 for o in outcomes),
+        "lost": sum(o.is_lost for o in outcomes),
         "doubled": sum(o.effects > 1 for o in outcomes),
     }
 

@@ -35,16 +35,17 @@ POINTS = (
 )
 LEDGER_ALONE = "ledger_alone"  # dies after the effect; engine and checkpoints are deleted
 IN_THE_CALL = "in_the_call"  # dies while the target, which is slow, still works on the call
-DIES_AT = {LEDGER_ALONE: "after_effect"}
-LEASE_S = 4
-SLOW_TARGET_S = 30.0  # it lets the call of the dead go on when it is called again
+SHOWN_LATE = "shown_late"  # dies after the effect, which the target does not show at first
+BESIDE = (LEDGER_ALONE, IN_THE_CALL, SHOWN_LATE)
+DIES_AT = {LEDGER_ALONE: "after_effect", SHOWN_LATE: "after_effect"}
+SLOW_TO = {IN_THE_CALL: ("--slow-to", "apply"), SHOWN_LATE: ("--slow-to", "show")}
+LEASE_S = 8
 POLL_S = 0.2
 PATIENCE_S = 180.0  # far more than a busy machine needs
 SHORTER = (
     ("targets", "60s/10s@4", "60s/4s@4"),
     ("targets", '"15s"', '"3s"'),
     ("fleet.yaml", "lease_s: 15", f"lease_s: {LEASE_S}"),
-    ("fleet.yaml", "does: sweep, every_s: 2", "does: sweep, every_s: 1"),
 )
 
 
@@ -73,6 +74,7 @@ class Outcome:
     refused: int = 0
     death_s: float = 0.0
     took_s: float = 0.0
+    is_lost: bool = False  # no effect, an incident that is not resolved, or work left open
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -218,7 +220,7 @@ def play(root: Path, cell: Cell, url: str, wipe: Callable[[], None]) -> Outcome:
     outcome = Outcome(cell)
     began = time.monotonic()
     game = Play(root, cell, url, wipe)
-    with _target(root / "target", SLOW_TARGET_S if cell.point == IN_THE_CALL else 0.0):
+    with _target(root / "target", *SLOW_TO.get(cell.point, ())):
         try:
             game.start()
             _course(game, outcome, began)
@@ -283,16 +285,18 @@ def _judge(game: Play, outcome: Outcome) -> None:
         problems.append(f"{len(opened)} runs are open, {len(failed)} failed")
     if undone:
         problems.append(f"the outbox still holds {[row.key for row in undone]}")
+    is_open = bool(opened or failed or undone) or [i.state for i in found] != ["resolved"]
+    outcome.is_lost = outcome.effects < 1 or is_open
     if not chain.ok:
         problems.append(f"the chain does not verify: {chain}")
 
 
 @contextmanager
-def _target(folder: Path, patience_s: float) -> Iterator[None]:
+def _target(folder: Path, *options: str) -> Iterator[None]:
     folder.mkdir()
     program = str(HERE / "crash_target.py")
     process = subprocess.Popen(
-        [sys.executable, program, str(folder), "--patience-s", str(patience_s)],
+        [sys.executable, program, str(folder), *options],
         stdin=subprocess.PIPE,  # its lifeline
         stdout=subprocess.PIPE,
         text=True,

@@ -1,13 +1,15 @@
 """The system that the crash matrix is played on: a process of its own with a log of its own.
 
-    python bench/crash_target.py FOLDER [--patience-s S]
+    python bench/crash_target.py FOLDER [--slow-to apply|show]
 
 It speaks the lab's HTTP API in real time, so workers reach it as `lab:FOLDER`; behind the API is
 the small world of the graph tests: a minute of health is in its series when it comes up, and
 `orders` has had a bad deploy for a while. Each effect is one synced line of `effects.jsonl`,
-written before the answer. It outlives its callers: with `--patience-s` it works on the first call
-until it is called again, or for so long, and the first call's effect then comes before the
-second's.
+written before the answer. It outlives its callers.
+
+Slow to apply: it works on the first call until it is called again, and the first call's effect then
+comes before the second's. Slow to show: its inventory has no effect in it until a moment after it
+refused a later call. Both for half a minute at most.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ from tests.graphs.toy import ToyClock, ToyWorld  # noqa: E402
 
 WELL_S, ILL_S = 60, 15
 TICK_S = 0.1
+SLOW_S = 30.0
+MOMENT_S = 1.0
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ class Shop:
     """The world, its own log, and who may read and act."""
 
     folder: Path
-    patience_s: float
+    slow_to: str
     read_token: str
     act_token: str
     toy: ToyWorld = field(default_factory=ToyWorld)
@@ -61,6 +65,8 @@ class Shop:
     calls: int = 0
     called_again: threading.Event = field(default_factory=threading.Event)
     first_is_over: threading.Event = field(default_factory=threading.Event)
+    hidden: dict[str, Json] = field(default_factory=dict)  # the inventory without the effect
+    hidden_until: float = 0.0
 
     def open(self) -> None:
         """Let the past happen."""
@@ -83,19 +89,23 @@ class Shop:
         with self.lock:
             self.calls += 1
             is_first = self.calls == 1
-        if is_first:
-            self.called_again.wait(self.patience_s)
-        else:
+        if is_first and self.slow_to == "apply":
+            self.called_again.wait(SLOW_S)
+        elif not is_first:
             self.called_again.set()
             self.first_is_over.wait()
         try:
             return self._roll_back(service, body)
+        except Conflict:
+            self.hidden_until = min(self.hidden_until, time.monotonic() + MOMENT_S)
+            raise
         finally:
             self.first_is_over.set()
 
     def _roll_back(self, service: str, body: dict[str, Json]) -> WriteResult:
         to_revision, mark = int(str(body["to_revision"])), str(body["mark"])
         with self.lock:
+            before = asdict(asyncio.run(self.toy.inventory()))
             done = asyncio.run(
                 self.toy.roll_back(service, to_revision, expected=str(body["expected"]), mark=mark)
             )
@@ -104,6 +114,8 @@ class Shop:
                 log.write(json.dumps({**line, "service": service, "revision": to_revision}) + "\n")
                 log.flush()
                 os.fsync(log.fileno())
+            if self.slow_to == "show":
+                self.hidden, self.hidden_until = before, time.monotonic() + SLOW_S
         return done
 
     def read(self, path: str, given: dict[str, str]) -> Json:
@@ -130,6 +142,8 @@ class Shop:
                 changes = asyncio.run(toy.between(window[0], window[1]))
                 return {"changes": [asdict(c) for c in changes if service in ("", c.service)]}
             case "/api/inventory":
+                if time.monotonic() < self.hidden_until:
+                    return {**self.hidden, "at_ms": toy.clock.at_ms}
                 return asdict(asyncio.run(toy.inventory()))
         raise KeyError(path)
 
@@ -252,10 +266,10 @@ def main() -> None:
     follow_parent()
     parser = argparse.ArgumentParser(description="the target of the crash matrix")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--patience-s", type=float, default=0.0)
+    parser.add_argument("--slow-to", choices=("apply", "show"), default="")
     given = parser.parse_args()
     tokens = {name: secrets.token_urlsafe(16) for name in ("read", "act")}
-    shop = Shop(given.folder, given.patience_s, tokens["read"], tokens["act"])
+    shop = Shop(given.folder, given.slow_to, tokens["read"], tokens["act"])
     shop.open()
     handler = type("ShopHandler", (Handler,), {"shop": shop})
     with Server((HOST, 0), handler) as server:

@@ -40,7 +40,6 @@ AGAIN_MS = 30_000  # work that ended without its effect is promised again after 
 NAMES = "worker:"  # a worker's own name is leased like a run
 POLL_S = 0.5
 FORGOTTEN_AT_ONCE = 200
-STALE_TICKS = 2  # a sweep that comes later than this many intervals is left out
 
 Sweep = Callable[["Service", frozenset[str], str], Awaitable[int]]
 
@@ -58,6 +57,7 @@ class Service:
     _news: dict[str, News] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
     _promised: set[str] = field(default_factory=set)  # keys of what the last pump found open
+    _began_ms: dict[str, int] = field(default_factory=dict)  # when each duty began last
     _name: Lease | None = None
     _limits: tuple[QueueLimits, ...] = ()
     _forgotten_ms: int = 0  # runs that ended before then have no checkpoints any more
@@ -130,13 +130,17 @@ class Service:
         return await self._guarded(kinds[what], subject)
 
     async def tick(self, name: str, at_ms: int) -> str:
-        """One tick of a schedule. A duty that still runs, or comes too late, is left out."""
+        """One tick of a schedule. A duty that still runs is left out, and a sweep that began since
+        this tick was due: the first tick of a backlog, however late, looks for all of them.
+        """
         duty = next((d for d in self.schedule.duties if d.name == name), None)
         if duty is None or self.is_draining or name in self._busy:
             return "left out"
-        late_ms = self.session.fleet.clock.now_ms() - at_ms
-        if duty.does == "sweep" and late_ms > STALE_TICKS * duty.every_s * 1000:
-            return "too late"
+        now_ms = self.session.fleet.clock.now_ms()
+        began_ms = self._began_ms.get(name, 0)
+        if duty.does == "sweep" and at_ms < began_ms <= now_ms:  # later than now: a clock set back
+            return "done since"
+        self._began_ms[name] = now_ms
         self._busy.add(name)
         try:
             return await self._guarded(lambda _: self._duty(duty, at_ms), name)

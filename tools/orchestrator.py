@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from loop4.canonical import digest
@@ -10,7 +11,9 @@ from loop4.errors import Conflict, Refused, Unreachable
 from loop4.tools.backends.ports import Workload, WorkloadsWriter, WriteResult
 from loop4.tools.tool import Hands, Probe
 
-ATTEMPTS = 5  # a conflict proves that nothing was done; status changes alone cause them
+# A conflict proves that this call did nothing; status changes alone cause them. So often it is
+# tried, after so long where the target still shows the version that it has just refused.
+WAITS_S = (0.0, 0.2, 0.4, 0.8, 1.6)
 
 Write = Callable[[WorkloadsWriter, str], Awaitable[WriteResult]]
 
@@ -52,13 +55,20 @@ async def change(hands: Hands, action: Action, write: Write, *, done: str, was: 
 
     `write` gets the writer and the expected version. A conflict of status alone is tried again on
     fresh state; a changed specification is a failure, with nothing done, unless our own mark is on
-    it: then a call of this very action, sent before a crash, arrived late, and it is done. `done`
-    and `was` say what happened when the write changed something, and when it was so already.
+    it: then a call of this very action, sent before a crash, was carried out, and it is done. What
+    a target does not yet show is waited for; one that goes on to show a version that it refuses
+    cannot tell: UNKNOWN. `done` and `was` say what happened when the write changed something, and
+    when it was so already.
     """
     if hands.workloads is None:
         raise Unreachable("no orchestrator is configured for writes")
-    for _ in range(ATTEMPTS):
+    refused, is_behind = "", False
+    for wait_s in WAITS_S:
         workload = await read_workload(hands, action.service)
+        if workload.resource_version == refused:
+            await asyncio.sleep(wait_s)
+            workload = await read_workload(hands, action.service)
+        is_behind = workload.resource_version == refused
         if _is_marked(workload, action):
             return Outcome(IntentState.DONE, f"{action.target}: our mark is on the target")
         if target_revision(workload) != action.target_revision:
@@ -66,7 +76,12 @@ async def change(hands: Hands, action: Action, write: Write, *, done: str, was: 
         try:
             result = await write(hands.workloads, workload.resource_version)
         except Conflict:
+            refused = workload.resource_version
             continue
         detail = done if result.changed else was
         return Outcome(IntentState.DONE, detail, before=result.before, after=result.after)
+    if is_behind:
+        return Outcome(
+            IntentState.UNKNOWN, f"{action.service} shows a version that it does not accept"
+        )
     return Outcome(IntentState.FAILED, f"{action.service} kept changing; nothing was done")

@@ -214,3 +214,23 @@ def test_limits_that_the_command_sets_come_into_force_while_it_runs(
             assert limit_of(door, "runs") == 8
 
     run(play())
+
+
+def test_a_worker_whose_ticks_all_come_late_still_sweeps_once_for_a_backlog(door: Door) -> None:
+    async def play() -> None:
+        door.stage.bad_deploy()
+        door.stage.toy.run(20)
+        async with door.opened():
+            service, clock = door.service, door.stage.toy.clock
+            assert service is not None
+            late = [clock.now_ms() - 60_000 + 2_000 * n for n in range(10)]
+            told = [await service.tick("health", at_ms) for at_ms in late]
+            assert told[0] != "0 new", "the breach is seen by the first of them"
+            assert told[0].endswith(" new")
+            assert told[1:] == ["done since"] * 9
+            door.stage.toy.run(2)
+            assert (await service.tick("health", clock.now_ms())).endswith(" new")
+            clock.at_ms -= 3_600_000  # an operator sets the clock back
+            assert (await service.tick("health", clock.now_ms())) != "done since"
+
+    run(play())

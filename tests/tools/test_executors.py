@@ -12,7 +12,8 @@ import pytest
 from loop4.domain import Action, Effect, IntentState, JsonObject, Mode, Permit, Verdict
 from loop4.errors import BackendError, Conflict, PermitError, Refused, Unreachable
 from loop4.policies.permit import PermitOffice
-from loop4.tools.backends.ports import WriteResult
+from loop4.tools import orchestrator
+from loop4.tools.backends.ports import Inventory, WriteResult
 from loop4.tools.deployments import roll_back
 from loop4.tools.executors import Executors, executable_tools
 from loop4.tools.orchestrator import target_revision
@@ -38,13 +39,29 @@ class Stubborn(ToyWorld):
         self, service: str, to_revision: int, *, expected: str, mark: str
     ) -> WriteResult:
         if self.errors:
+            self.version += 1  # its status moved on
             raise self.errors.pop(0)
         return await super().roll_back(service, to_revision, expected=expected, mark=mark)
 
 
 @dataclass
 class Late(ToyWorld):
-    """Was called for the same action before, by a process that died: that call lands first."""
+    """Was called for the same action before, by a process that died: that call lands first, and
+    shows only after so many reads.
+    """
+
+    hidden_reads: int = 0
+
+    async def inventory(self) -> Inventory:
+        seen = await super().inventory()
+        if not self.rolled_back or self.hidden_reads < 1:
+            return seen
+        self.hidden_reads -= 1
+        now = (self.rolled_back, self.version, self.generation, self.mark)
+        self.rolled_back, self.version, self.generation, self.mark = False, 1, 1, ""
+        seen = await super().inventory()
+        self.rolled_back, self.version, self.generation, self.mark = now
+        return seen
 
     async def roll_back(
         self, service: str, to_revision: int, *, expected: str, mark: str
@@ -82,6 +99,11 @@ class Bench:
 
     def permit(self, action: Action) -> Permit:
         return self.office.issue(action, ALLOW, self.now_ms, 60_000)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orchestrator, "WAITS_S", (0.0,) * len(orchestrator.WAITS_S))
 
 
 def bench_on(toy: ToyWorld) -> Bench:
@@ -191,14 +213,21 @@ def test_a_conflict_of_status_alone_is_tried_again_on_fresh_state() -> None:
     assert bench.toy.effects == ["roll_back orders 41"]
 
 
-def test_a_call_that_finds_the_late_effect_of_an_earlier_one_is_done() -> None:
-    late = bench_on(Late())
+@pytest.mark.parametrize("hidden_reads", [0, 1, 6])
+def test_a_call_that_finds_the_effect_of_an_earlier_one_is_done(hidden_reads: int) -> None:
+    late = bench_on(Late(hidden_reads=hidden_reads))
     action = late.action()
     outcome = run(late.executors.execute(late.permit(action), action, now_ms=late.now_ms))
-    assert (outcome.state, outcome.detail) == (
-        IntentState.DONE,
-        "orders: our mark is on the target",
-    )
+    assert outcome.state is IntentState.DONE
+    assert outcome.detail == "orders: our mark is on the target"
+    assert late.toy.effects == ["roll_back orders 41"]
+
+
+def test_a_target_that_shows_what_it_refuses_cannot_tell_what_was_done() -> None:
+    late = bench_on(Late(hidden_reads=99))
+    action = late.action()
+    outcome = run(late.executors.execute(late.permit(action), action, now_ms=late.now_ms))
+    assert outcome.state is IntentState.UNKNOWN
     assert late.toy.effects == ["roll_back orders 41"]
 
 
