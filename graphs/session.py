@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loop4.agents.agent import Agent
 from loop4.agents.planner.port import Planner
@@ -23,6 +24,9 @@ from loop4.ledger.ledger import Ledger
 from loop4.ledger.runner import RunnerLock
 from loop4.tools.backends.ports import WorkloadsWriter, World
 
+if TYPE_CHECKING:
+    from loop4.ledger.runner_of_database import DatabaseRunner
+
 
 class SystemClock:
     """The machine's clock."""
@@ -34,11 +38,14 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is open while a runner lives."""
+    """What is open while a runner lives. `keep` holds on to the right to drive, which a server that
+    is started anew forgets; it raises RunnerBusy if others took it.
+    """
 
     fleet: Fleet
     runner: Runner
     ledger: Ledger
+    keep: Callable[[], None] = lambda: None
 
 
 @asynccontextmanager
@@ -68,7 +75,7 @@ async def open_session(
 
     _make(data)
     with (
-        RunnerLock(data) if db is None else _driving(db, by_leases=worker is not None),
+        RunnerLock(data) if db is None else _driving(db, by_leases=worker is not None) as right,
         Ledger.open(data / "ledger.db" if db is None else db) as ledger,
     ):
         if worker is not None and db is None:  # the lock proves that earlier drivers are dead
@@ -87,12 +94,12 @@ async def open_session(
         )
         async with open_saver(data=data, db=db) as saver:
             try:
-                yield Session(fleet, Runner(fleet, saver, worker), ledger)
+                yield Session(fleet, Runner(fleet, saver, worker), ledger, right.keep)
             finally:
                 await fleet.planner.close()
 
 
-def _driving(db: str, *, by_leases: bool) -> AbstractContextManager[object]:
+def _driving(db: str, *, by_leases: bool) -> DatabaseRunner:
     from loop4.ledger.runner_of_database import DatabaseRunner
 
     return DatabaseRunner(db, by_leases=by_leases)

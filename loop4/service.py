@@ -348,6 +348,7 @@ class Service:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self.schedule.lease_s / 4)
             try:
+                await asyncio.to_thread(self.session.keep)
                 self._renew_name()
                 for run_id in self.session.runner.legs.renew():
                     print(f"loop4: the lease of run {run_id!r} ran out", file=sys.stderr)

@@ -55,6 +55,9 @@ class RunnerLock:
             ) from error
         self._file = file
 
+    def keep(self) -> None:
+        """Nothing: the lock ends with this process."""
+
     def release(self) -> None:
         """Give the folder back. The file stays, so that no two processes lock different files."""
         if self._file >= 0:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import psycopg
 
-from loop4.errors import LedgerError, RunnerBusy
+from loop4.errors import RunnerBusy
 from loop4.ledger.postgresql import WRITE_LOCK, PostgresqlDatabase
 
 LOCK = WRITE_LOCK + 1
@@ -35,7 +35,7 @@ class DatabaseRunner:
         try:
             connection = psycopg.connect(self._database.conninfo, autocommit=True)
         except psycopg.Error as error:
-            raise LedgerError(f"{self._database.name} cannot be opened: is it running?") from error
+            raise self._database.explain(error) from error
         deadline = time.monotonic() + PATIENCE_S
         kind = "_shared" if self._by_leases else ""
         while not _try(connection, f"SELECT pg_try_advisory_lock{kind}({LOCK})"):
@@ -44,6 +44,18 @@ class DatabaseRunner:
                 raise RunnerBusy(self._why())
             time.sleep(LOOK_S)
         self._held = connection
+
+    def keep(self) -> None:
+        """Hold on: the right ends with the server's connection, and is taken again when that was
+        lost. Raises as `acquire`.
+        """
+        try:
+            if self._held is not None:
+                self._held.execute(b"SELECT 1")
+                return
+        except psycopg.Error:
+            self.release()
+        self.acquire()
 
     def release(self) -> None:
         """Give the right back."""

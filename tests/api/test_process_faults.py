@@ -19,10 +19,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from loop4.domain import Json
+from loop4.errors import RunnerBusy
 from loop4.lab.duty import Duty, clients_file
 from loop4.lab.folder import OperationsCopy, make_operations
 from loop4.ledger import events, evidence, leases, runs
 from loop4.ledger.ledger import Ledger
+from loop4.ledger.runner_of_database import DatabaseRunner
 from tests.api.test_front_door import EVENTS, vote_path, webhook
 from tests.api.test_process import NOBODY
 from tests.cli.test_bad_disk import disk, fill
@@ -172,6 +174,15 @@ def server() -> Iterator[Server]:
         remove(made)
 
 
+def is_driven(db: str) -> bool:
+    """Whether workers hold the right to drive the runs of a database."""
+    try:
+        with DatabaseRunner(db, by_leases=False):
+            return False
+    except RunnerBusy:
+        return True
+
+
 def worker(duty: Duty, name: str, db: str) -> Duty:
     root = duty.root / name
     root.mkdir()
@@ -205,6 +216,7 @@ def test_a_worker_outlives_its_database_server_and_says_so_meanwhile(
         until(lambda: one.call("POST", EVENTS, token, webhook(3))[0] == 202, 30, "not back")
         until(lambda: placed(db) == 3, 60, "events were lost")
         until(lambda: one.call("GET", "/metrics", token)[0] == 200, 30, "no metrics")
+        until(lambda: is_driven(db), 20, "a command could drive its runs beside it")
         assert one.stop() == 0
         assert "cannot be reached" in errors_of(one)
     finally:

@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine.url import make_url
 
-from loop4.errors import EvidenceError, LedgerError
+from loop4.errors import EvidenceError, LedgerError, RunnerBusy
 from loop4.ledger import contents, evidence
 from loop4.ledger.ledger import Ledger
 from loop4.ledger.pgtext import PostgresqlText
+from loop4.ledger.postgresql import PostgresqlDatabase
+from loop4.ledger.runner_of_database import DatabaseRunner
 from tests.postgresql import Server, new_server, prepare, remove
 
 pytestmark = pytest.mark.slow
@@ -227,3 +229,21 @@ def test_a_full_disk_is_one_clear_line_and_leaves_whole_transactions(small_disk:
             assert (report.ok, report.records) == (True, written + 1)
     finally:
         remove(server)
+
+
+def test_the_right_to_drive_is_taken_again_when_the_server_forgot_it(url: str) -> None:
+    workers, alone = DatabaseRunner(url, by_leases=True), DatabaseRunner(url, by_leases=False)
+    with workers:
+        workers.keep()
+        end = (
+            b"SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d"
+            b" ON l.database = d.oid WHERE locktype = 'advisory' AND datname = current_database()"
+        )
+        with psycopg.connect(PostgresqlDatabase(url, busy_timeout_s=1).conninfo) as other:
+            other.execute(end)
+        with alone:
+            with pytest.raises(RunnerBusy):
+                workers.keep()
+        workers.keep()
+        with pytest.raises(RunnerBusy):
+            alone.acquire()
