@@ -30,6 +30,8 @@ from tests.api.test_process import NOBODY
 from tests.cli.test_bad_disk import disk, fill
 from tests.postgresql import Server, new_server, prepare, remove
 
+pytestmark = pytest.mark.exhaustive  # two minutes of real waits
+
 
 def until(holds: Callable[[], object], within_s: float, what: str) -> None:
     deadline = time.monotonic() + within_s
