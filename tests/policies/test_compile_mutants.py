@@ -245,8 +245,12 @@ PLAN_FAULTS = (
     ("self._is_write and decided is Effect.ALLOW", "decided is Effect.ALLOW"),
     ("self._is_write and decided is Effect.ALLOW", "self._is_write and decided is not Effect.DENY"),
     ("self.mode is Mode.OBSERVE and", "self.mode is Mode.SUGGEST and"),
-    ("not self._is_read and decided is not", "decided is not"),
-    ("not self._is_read and decided is not", "self._is_write and decided is not"),
+    ("self._is_bound and decided is not", "decided is not"),
+    ("self._is_bound and decided is not", "self._is_write and decided is not"),
+    ("not in (ToolClass.READ, ToolClass.FLEET)", "not in (ToolClass.READ,)"),
+    ("not in (ToolClass.READ, ToolClass.FLEET)", "not in (ToolClass.FLEET,)"),
+    ("if self._is_of_fleet and decided", "if self._is_bound and decided"),
+    ("if self._is_of_fleet and decided", "if False and decided"),
     ("if not self.is_executable and", "if self.is_executable and"),
     ("if matched is None:", "if matched is not None:"),
     ("self._verdict(Effect.DENY, (), tuple(reasons))", "self._verdict(Effect.ALLOW, (), ())"),
@@ -293,14 +297,16 @@ def _is_wrong_plan(source: str, policy: Policy) -> bool:
             for rule in policy.rules
             if rule.match.covers(tool, action.agent, action.environment, action.service)
         ]
-        plan = module.Plan(
-            declared, covering, policy.facts, found.mode, found.has_executor, policy.version
-        )
-        matched = plan.decide(found.facts, NOW_MS, action)
-        verdict = plan.answer(matched, action, found.facts, NOW_MS)
-        one = example(declared, covering, action, found.facts, policy.facts)
-        if verdict.effect is not expected_effect(one, found.mode, found.has_executor):
-            return True
+        trusting = Rule("trusting", Match(frozenset((tool,))), parse("true"), Effect.ALLOW, "r")
+        for rules in (covering, [trusting]):
+            plan = module.Plan(
+                declared, rules, policy.facts, found.mode, found.has_executor, policy.version
+            )
+            matched = plan.decide(found.facts, NOW_MS, action)
+            verdict = plan.answer(matched, action, found.facts, NOW_MS)
+            one = example(declared, rules, action, found.facts, policy.facts)
+            if verdict.effect is not expected_effect(one, found.mode, found.has_executor):
+                return True
     return False
 
 
@@ -311,6 +317,8 @@ def expected_effect(one: Example, mode: Mode | None, has_executor: bool) -> Effe
     is_write = one.tool.tool_class is ToolClass.WRITE
     if not has_executor:
         return Effect.DENY
+    if one.tool.tool_class is ToolClass.FLEET:  # people's: no mode binds it, nobody does it alone
+        return Effect.REQUIRE_APPROVAL if decided is Effect.ALLOW else decided
     if mode is Mode.OBSERVE and one.tool.tool_class is not ToolClass.READ:
         return Effect.DENY
     if mode is Mode.SUGGEST and is_write and decided is Effect.ALLOW:
