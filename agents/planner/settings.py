@@ -25,6 +25,9 @@ class ToolMode(StrEnum):
     OFF = "off"
 
 
+MAX_RETRIES = 2  # servers close a kept connection just when the next request is on its way
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
     """One endpoint. The key prints as ***. `timeout_s` bounds the wait for the next piece, twice it
@@ -36,7 +39,7 @@ class ModelSettings:
     api_key: Secret = field(default_factory=Secret)
     tool_mode: ToolMode = ToolMode.AUTO
     timeout_s: float = 30.0
-    max_retries: int = 2
+    max_retries: int = MAX_RETRIES
     answer_tokens: int = 900
 
     @property

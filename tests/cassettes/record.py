@@ -33,6 +33,7 @@ import httpx
 
 from loop4.agents.planner.endpoint import Message, Request
 from loop4.agents.planner.ladder import Fault, Rung, calls_of, request
+from loop4.agents.planner.settings import MAX_RETRIES
 from loop4.agents.planner.shapes import Tool, object_of, one_of
 from tests.cassettes.stories import MODEL, RECORDINGS, chat_story, planner_at, replay_story
 from tests.cassettes.tape import RECORD, RECORDED, is_recording, tape
@@ -115,7 +116,7 @@ def check(url: str) -> None:
     """Go over the real wire once and look at the shape of what comes, never at the words."""
 
     async def work() -> None:
-        planner = planner_at(url)
+        planner = planner_at(url, max_retries=MAX_RETRIES)
         tool = Tool("pick", "Pick a word.", object_of(word=one_of(["red", "green"])))
         ask = (Message("system", "You pick a word."), Message("user", "Pick one."))
         try:

@@ -48,14 +48,16 @@ NOWHERE = "http://127.0.0.1:9/v1"  # nothing listens here: all answers are on th
 LIMITS = Limits(steps=2, answer_tokens=256, seconds=900.0, prose_seconds=900.0)
 
 
-def planner_at(base_url: str) -> ModelPlanner:
-    """The model planner of the stories; from a cassette, any address will do."""
+def planner_at(base_url: str, *, max_retries: int = 0) -> ModelPlanner:
+    """The model planner of the stories; from a cassette, any address will do, and none is asked
+    twice.
+    """
     settings = ModelSettings(
         model=MODEL,
         base_url=base_url,
         api_key=Secret(KEY),
         timeout_s=600.0,
-        max_retries=0,
+        max_retries=max_retries,
         answer_tokens=LIMITS.answer_tokens,
     )
     return ModelPlanner(settings, limits=LIMITS)

@@ -20,6 +20,8 @@ from loop4.agents.planner.budget import Limits
 from loop4.agents.planner.endpoint import Endpoint, EndpointError, Message, Request, Trouble
 from loop4.agents.planner.model_planner import ModelPlanner
 from loop4.agents.planner.port import ProseFacts, Refined
+from loop4.agents.planner.settings import MAX_RETRIES, ModelSettings
+from loop4.settings import Secret
 from loop4.telemetry import use_tracer_provider
 from tests.agents.conftest import KEY, Case, planner_on, refine, run
 from tests.agents.model_server import Say, Script, in_turn, natively, report_of
@@ -132,6 +134,49 @@ def test_the_sdk_retries_a_429_and_the_answer_counts(case: Case) -> None:
     assert refined.note is not None
     assert refined.note.fallback == ""
     assert len(served.seen) == 3  # the probe, the 429, the report
+
+
+@pytest.mark.parametrize("retries", [MAX_RETRIES, 0])
+def test_a_kept_connection_that_the_server_closed_is_opened_again(retries: int) -> None:
+    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choice = {"index": 0, "delta": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+    events = f"data: {json.dumps({**chunk, 'choices': [choice]})}\n\ndata: [DONE]\n\n".encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(events)}"
+    closed: list[int] = []
+
+    async def read(reader: asyncio.StreamReader) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        length = next(w for w in asked.lower().split(b"\r\n") if w.startswith(b"content-length:"))
+        await reader.readexactly(int(length.split(b":")[1]))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read(reader)
+        writer.write(f"{head}\r\n\r\n".encode() + events)
+        await writer.drain()
+        if not closed:  # the next request on it is read and gets no answer
+            closed.append(1)
+            await read(reader)
+        writer.close()
+
+    async def story() -> list[str]:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            settings = ModelSettings(
+                "m", f"http://127.0.0.1:{port}/v1", Secret(KEY), max_retries=retries
+            )
+            endpoint = Endpoint(settings)
+            try:
+                asked = Request([Message("user", "hello")])
+                return [(await endpoint.ask(asked)).text for _ in range(2)]
+            finally:
+                await endpoint.close()
+
+    if retries:
+        assert run(story()) == ["yes", "yes"]
+    else:
+        with pytest.raises(EndpointError, match="cannot be reached"):
+            run(story())
+    assert closed, "the connection was not kept, so nothing was shown"
 
 
 def test_an_answer_that_is_repaired_counts(case: Case) -> None:
