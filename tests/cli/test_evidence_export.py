@@ -10,13 +10,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import sysconfig
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 
 from loop4.canonical import canonical_bytes
 from loop4.cli.main import main
@@ -144,7 +144,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("stranger") / "venv"
     venv.create(place, symlinks=True)
     (packages,) = (place / "lib").glob("python*/site-packages")
-    installed = sysconfig.get_path("purelib")
+    installed = Path(typer.__file__).parents[1]  # where the packages are, linked in or not
     (packages / "handed.pth").write_text(f"{ROOT}\n{installed}\n", encoding="utf-8")
     return place / "bin" / "python"
 
